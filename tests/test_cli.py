@@ -1,0 +1,356 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_codec
+import numpy as np
+import pytest
+from PIL import Image
+
+import vqzip
+from vqzip.cli import main
+
+pytestmark = pytest.mark.usefixtures("codec")
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def vqz(photo: Path) -> Path:
+    """img.vqz, the compressed photo; img.png is gone."""
+    path = photo.with_suffix(".vqz")
+    path.write_bytes(vqzip.compress(photo))
+    photo.unlink()
+    return path
+
+
+def run(
+    *args: str, stdin: bytes = b"", stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    """The command line in a process of its own, on top of the fake codec."""
+    return subprocess.run(
+        [sys.executable, fake_codec.__file__, *args],
+        input=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_compress_and_decompress_beside_the_input(photo: Path, capsys: Capture) -> None:
+    assert main(["compress", "img.png"]) == 0
+    with Image.open(photo) as image:
+        expected = np.asarray(image)
+    photo.unlink()
+    assert main(["decompress", "img.vqz"]) == 0
+    with Image.open(photo) as image:
+        assert image.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(image), expected)
+    assert capsys.readouterr() == ("", "")
+    assert sorted(os.listdir()) == ["img.png", "img.vqz"]
+
+
+def test_compress_options(photo: Path, capsys: Capture) -> None:
+    assert main(["compress", "img.png", "-q", "100", "-o", "small.vqz", "-v"]) == 0
+    about = vqzip.info("small.vqz")
+    assert (about.quality, about.level) == (100, 128)
+    out, err = capsys.readouterr()
+    assert out == ""
+    expected = f"vqzip: img.png: {about.bytes:,} bytes, {about.bpp:.3f} bpp, "
+    assert err.startswith(expected)
+    assert err.endswith(" s\n")
+    assert err.count("\n") == 1
+
+
+def test_losses_are_one_line(capsys: Capture) -> None:
+    Image.new("LA", (2, 2), (1, 0)).save("a.png", icc_profile=b"profile")
+    assert main(["compress", "a.png"]) == 0
+    assert capsys.readouterr().err == "vqzip: a.png: ICC profile dropped, alpha dropped\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "format_name"), [("a.tiff", "TIFF"), ("a.WEBP", "WEBP"), ("a.jpg", "JPEG")]
+)
+def test_suffix_decides_the_format(vqz: Path, name: str, format_name: str) -> None:
+    assert main(["decompress", "img.vqz", "-o", name]) == 0
+    with Image.open(name) as image:
+        assert image.format == format_name
+
+
+def test_unknown_suffix_is_an_error_before_the_work(capsys: Capture) -> None:
+    assert main(["decompress", "missing.vqz", "-o", "a.xyz"]) == 1
+    assert capsys.readouterr().err == "vqzip: a.xyz: unknown picture format '.xyz'\n"
+
+
+def test_existing_output_needs_force(photo: Path, capsys: Capture) -> None:
+    before = photo.read_bytes()
+    assert main(["compress", "img.png"]) == 0
+    assert main(["compress", "img.png", "-q", "1"]) == 1
+    assert vqzip.info("img.vqz").quality == 50
+    assert main(["decompress", "img.vqz"]) == 1
+    assert photo.read_bytes() == before
+    assert capsys.readouterr().err == (
+        "vqzip: img.vqz: already exists, use -f to overwrite it\n"
+        "vqzip: img.png: already exists, use -f to overwrite it\n"
+    )
+    assert main(["compress", "img.png", "-q", "1", "-f"]) == 0
+    assert vqzip.info("img.vqz").quality == 1
+
+
+@pytest.mark.parametrize("output", ["img.png", "./img.png", "link.png"])
+def test_input_is_never_overwritten(photo: Path, capsys: Capture, output: str) -> None:
+    before = photo.read_bytes()
+    Path("link.png").symlink_to("img.png")
+    assert main(["compress", "img.png", "-f", "-o", output]) == 1
+    assert photo.read_bytes() == before
+    assert capsys.readouterr().err == f"vqzip: {output}: is both input and output\n"
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "info"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot read: No such file or directory"),
+        (b"hello", {"compress": "not a picture of a known format", "*": "not a vqz file"}),
+        (b"", {"compress": "not a picture of a known format", "*": "empty file"}),
+        (b"\x89VQZ\x01\0", {"compress": "not a picture of a known format", "*": "truncated file"}),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    capsys: Capture, command: str, content: bytes | None, reason: str | dict[str, str]
+) -> None:
+    name = "bad\n\x1b[31m.in"
+    if content is not None:
+        Path(name).write_bytes(content)
+    before = os.listdir()
+    assert main([command, name]) == 1
+    if isinstance(reason, dict):
+        reason = reason.get(command, reason["*"])
+    assert capsys.readouterr() == ("", f"vqzip: bad\\n\\x1b[31m.in: {reason}\n")
+    assert os.listdir() == before
+
+
+def test_bad_input_leaves_an_existing_output_untouched(capsys: Capture) -> None:
+    Path("bad.vqz").write_bytes(b"hello")
+    Path("bad.png").write_bytes(b"precious")
+    assert main(["decompress", "bad.vqz", "-f"]) == 1
+    assert Path("bad.png").read_bytes() == b"precious"
+    assert capsys.readouterr().err == "vqzip: bad.vqz: not a vqz file\n"
+
+
+def test_every_truncation_of_a_file(vqz: Path, capsys: Capture) -> None:
+    data = vqz.read_bytes()
+    for length in range(0, len(data), 5):
+        vqz.write_bytes(data[:length])
+        assert main(["decompress", "img.vqz"]) == 1
+        assert capsys.readouterr().err in {
+            "vqzip: img.vqz: empty file\n",
+            "vqzip: img.vqz: truncated file\n",
+            "vqzip: img.vqz: corrupt file (wrong checksum)\n",
+        }
+    assert os.listdir() == ["img.vqz"]
+
+
+def test_output_that_cannot_be_written(photo: Path, capsys: Capture) -> None:
+    assert main(["compress", "img.png", "-o", "none/a.vqz"]) == 1
+    assert main(["compress", "img.png", "-o", "/dev/full"]) == 1
+    assert capsys.readouterr().err == (
+        "vqzip: none/a.vqz: cannot write: its folder does not exist\n"
+        "vqzip: /dev/full: cannot write: No space left on device\n"
+    )
+    assert os.listdir() == ["img.png"]
+
+
+def test_models(photo: Path, capsys: Capture) -> None:
+    Path("ink").mkdir()
+    assert main(["compress", "img.png", "--model", "ink"]) == 1
+    Path("ink/fingerprint").write_bytes(b"ink.....")
+    assert main(["compress", "img.png", "--model", "ink"]) == 0
+    assert main(["decompress", "img.vqz", "-o", "a.png"]) == 1
+    assert main(["decompress", "img.vqz", "-o", "a.png", "--model", "ink"]) == 0
+    assert main(["compress", "img.png", "-o", "b.vqz"]) == 0
+    assert main(["decompress", "b.vqz", "-o", "b.png", "--model", "ink"]) == 1
+    ink, default = b"ink.....".hex(), fake_codec.DEFAULT.hex()
+    assert capsys.readouterr().err == (
+        "vqzip: ink: not a model\n"
+        f"vqzip: img.vqz: needs model {ink}, which is not installed; pass --model DIR\n"
+        f"vqzip: b.vqz: needs model {default}, but the model given is {ink}\n"
+    )
+
+
+def test_max_pixels(vqz: Path, capsys: Capture) -> None:
+    assert main(["decompress", "img.vqz", "--max-pixels", "90"]) == 1
+    message = "vqzip: img.vqz: picture of 13 x 7 pixels is over the limit of 90\n"
+    assert capsys.readouterr().err == message
+    assert main(["decompress", "img.vqz", "--max-pixels", "91"]) == 0
+
+
+def test_info(vqz: Path, capsys: Capture) -> None:
+    assert main(["info", "img.vqz"]) == 0
+    size = vqz.stat().st_size
+    assert capsys.readouterr().out == (
+        "picture  13 x 7, colour\n"
+        "quality  50 (level 63 of 128)\n"
+        f"size     {size} bytes, {8 * size / 91:.3f} bpp\n"
+        f"model    {fake_codec.DEFAULT.hex()}\n"
+        f"chunks   C {vqzip.info(vqz).chunks['C']} bytes\n"
+        "format   version 1\n"
+    )
+
+
+def test_info_json(vqz: Path, capsys: Capture) -> None:
+    assert main(["info", "img.vqz", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about.pop("file") == "img.vqz"
+    assert vqzip.Info(**about) == vqzip.info(vqz)
+
+
+def test_pipes(photo: Path) -> None:
+    packed = run("compress", "-", stdin=photo.read_bytes())
+    assert (packed.returncode, packed.stderr) == (0, b"")
+    about = run("info", "-", "--json", stdin=packed.stdout)
+    assert json.loads(about.stdout)["width"] == 13
+    unpacked = run("decompress", "-", "-o", "-", stdin=packed.stdout)
+    assert (unpacked.returncode, unpacked.stderr) == (0, b"")
+    assert unpacked.stdout[:8] == b"\x89PNG\r\n\x1a\n"
+    broken = run("decompress", "-", stdin=packed.stdout[:-1])
+    assert (broken.returncode, broken.stdout) == (1, b"")
+    assert broken.stderr == b"vqzip: -: truncated file\n"
+    assert os.listdir() == ["img.png"]
+
+
+@pytest.mark.parametrize("command", [["compress", "img.png", "-o", "-"], ["info", "img.vqz"]])
+def test_full_standard_output(photo: Path, command: list[str]) -> None:
+    Path("img.vqz").write_bytes(vqzip.compress(photo))
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        done = run(*command, stdout=full)
+    finally:
+        os.close(full)
+    assert done.returncode != 0
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["compress"],
+        ["compress", "a.png", "b.png"],
+        ["compress", "a.png", "-q", "0"],
+        ["compress", "a.png", "-q", "101"],
+        ["compress", "a.png", "-q", "fine"],
+        ["compress", "a.png", "--nonsense"],
+        ["decompress", "a.vqz", "--max-pixels", "0"],
+        ["train", "photos"],
+        ["train", "photos", "--out", "m", "--minutes", "0"],
+        ["nonsense"],
+    ],
+)
+def test_usage_errors(args: list[str], capsys: Capture) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Usage: vqzip" in err
+    assert "Error: " in err
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "info", "train"])
+def test_help_has_an_example(command: str, capsys: Capture) -> None:
+    assert main([command, "--help"]) == 0
+    help_text = capsys.readouterr().out
+    assert f"Examples:\n    vqzip {command} " in help_text
+
+
+def test_version(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vqzip {vqzip.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RecursionError(), "nested too deeply"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: no memory"), "not enough memory"),
+        (vqzip.VqzError("several\nlines"), "several\\nlines"),
+    ],
+)
+def test_failure_within_the_codec(
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    failure: Exception,
+    message: str,
+) -> None:
+    _fail_encoding(monkeypatch, failure)
+    assert main(["compress", "img.png"]) == 1
+    assert capsys.readouterr().err == f"vqzip: img.png: {message}\n"
+    assert os.listdir() == ["img.png"]
+
+
+def test_interruption(photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    _fail_encoding(monkeypatch, KeyboardInterrupt())
+    assert main(["compress", "img.png"]) == 130
+    assert capsys.readouterr().err.strip() == ""
+    assert os.listdir() == ["img.png"]
+
+
+def test_bugs_are_not_hidden(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_encoding(monkeypatch, RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["compress", "img.png"])
+
+
+def _fail_encoding(monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(sys.modules["vqzip.codec"], "encode", fail)
+
+
+def test_train_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def train(folder: Path, out: Path, **options: object) -> None:
+        calls.append((folder, out, options))
+
+    command = type(sys)("vqzip.train.command")
+    vars(command)["train"] = train
+    monkeypatch.setitem(sys.modules, "vqzip.train.command", command)
+    assert main(["train", "photos", "--out", "model"]) == 0
+    assert main(["train", "photos", "--out", "model", "--minutes", "0.5", "--seed", "3"]) == 0
+    folders = (Path("photos"), Path("model"))
+    assert calls == [
+        (*folders, {"minutes": 480.0, "preset": "photo", "seed": 0}),
+        (*folders, {"minutes": 0.5, "preset": "photo", "seed": 3}),
+    ]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["compress", "--help"], ["info", "img.vqz"]])
+def test_light_commands_import_nothing_heavy(vqz: Path, args: list[str]) -> None:
+    program = (
+        "import sys; from vqzip.cli import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'PIL', 'constriction', 'safetensors'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_module_runs_as_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vqzip", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"vqzip {vqzip.__version__}\n")

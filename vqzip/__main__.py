@@ -1,0 +1,7 @@
+"""`python -m vqzip`."""
+
+import sys
+
+from vqzip.cli import main
+
+sys.exit(main())
