@@ -1,0 +1,192 @@
+"""The VQ-VAE-2 transform: pixels to latents and back, at any of the model's rates.
+
+Two levels (Razavi, van den Oord & Vinyals 2019): a top latent at stride 16, and a bottom latent at
+stride 8 that is conditional on the decoded top.  Latents come out in *code units*: a per-level,
+per-channel gain has been applied, so that the quantizer's cells are about one unit wide.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqzip.lapped import lapped_kernels
+
+BOTTOM_STRIDE = 8
+TOP_STRIDE = 16
+_BASIS = 3 * BOTTOM_STRIDE**2  # channels of the lapped transform
+
+
+@dataclass(frozen=True)
+class TransformConfig:
+    """Shape of the transform and the range of rates it is trained for."""
+
+    top_width: int = 192
+    top_latents: int = 64
+    bottom_latents: int = 64
+    encoder_blocks: int = 2
+    top_blocks: int = 2
+    bottom_blocks: int = 1
+    decoder_blocks: int = 4
+    pyramid_channels: int = 5
+    """Low-frequency channels whose means the top map starts with."""
+    levels: int = 9
+    lowest_lambda: float = 0.0005
+
+    def lagrangian(self, level: Tensor) -> Tensor:
+        """Weight of the distortion, lambda in `lambda * 255^2 * MSE + bits per pixel`.
+
+        It doubles with every level; levels between two whole ones are valid, too.
+        """
+        return self.lowest_lambda * torch.exp2(level)
+
+
+class Bottleneck(nn.Module):
+    """Residual 1x1 - 3x3 - 1x1 block; starts near the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(width, width // 2, 1)
+        self.mix = nn.Conv2d(width // 2, width // 2, 3, padding=1)
+        self.expand = nn.Conv2d(width // 2, width, 1)
+        with torch.no_grad():
+            self.expand.weight.mul_(0.1)
+            assert self.expand.bias is not None
+            nn.init.zeros_(self.expand.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape."""
+        y: Tensor = self.expand(F.silu(self.mix(F.silu(self.reduce(x)))))
+        return x + y
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Bottleneck(width) for _ in range(count)))
+
+
+def _near_zero(inputs: int, outputs: int, size: int = 1) -> nn.Conv2d:
+    """A convolution (its kernel as wide as its stride) that starts small, for structure on top."""
+    conv = nn.Conv2d(inputs, outputs, size, size)
+    with torch.no_grad():
+        conv.weight.mul_(0.1)
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def at_level(table: Tensor, level: Tensor) -> Tensor:
+    """Rows of a per-level table (levels, channels) at fractional `level` (batch,), interpolated.
+
+    Returns (batch, channels, 1, 1).
+    """
+    low = level.floor().clamp(0, len(table) - 2).long()
+    rows = torch.lerp(table[low], table[low + 1], (level - low)[:, None])
+    return rows[:, :, None, None]
+
+
+class Transform(nn.Module):
+    """Encoder and decoder networks of both levels.
+
+    `level` is a tensor (batch,) in [0, levels - 1] throughout; images are (batch, 3, H, W) in
+    [0, 1] with H and W multiples of `TOP_STRIDE`.
+    """
+
+    def __init__(self, config: TransformConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, top = _BASIS, config.top_width
+        kernels = torch.tensor(lapped_kernels(BOTTOM_STRIDE), dtype=torch.float32)
+
+        self.analysis = nn.Conv2d(3, width, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
+        self.encoder = _blocks(width, config.encoder_blocks)
+        self.top_down = _near_zero(width, top, 2)
+        self.top_encoder = _blocks(top, config.top_blocks)
+        self.top_project = _near_zero(top, config.top_latents)
+
+        self.top_embed = _near_zero(config.top_latents, top)
+        self.top_decoder = _blocks(top, config.top_blocks)
+        self.top_up = _near_zero(top, 4 * width)
+
+        self.bottom_merge = _near_zero(2 * width, width)
+        self.bottom_encoder = _blocks(width, config.bottom_blocks)
+        self.bottom_project = _near_zero(width, config.bottom_latents)
+
+        self.decoder_merge = _near_zero(config.bottom_latents + width, width)
+        self.decoder = _blocks(width, config.decoder_blocks)
+        self.synthesis = nn.ConvTranspose2d(width, 3, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
+        with torch.no_grad():
+            for lapped in (self.analysis, self.synthesis):
+                lapped.weight.copy_(kernels)
+                assert lapped.bias is not None
+                nn.init.zeros_(lapped.bias)
+        self._start_as_pyramid()
+
+        levels = torch.arange(config.levels, dtype=torch.float32)
+        # Half of the gain at which a unit quantization step is optimal at high rate,
+        # 1/12 * 2 ln 2 / 3 = 0.0385 for three colours; half was measured better at these rates.
+        gain = 0.5 * torch.log(config.lagrangian(levels) * 255**2 * 0.0385) - math.log(2.0)
+        self.top_gain = nn.Parameter(gain[:, None].repeat(1, config.top_latents))
+        self.top_ungain = nn.Parameter(-gain[:, None].repeat(1, config.top_latents))
+        self.bottom_gain = nn.Parameter(gain[:, None].repeat(1, config.bottom_latents))
+        self.bottom_ungain = nn.Parameter(-gain[:, None].repeat(1, config.bottom_latents))
+        self.encoder_scale = nn.Parameter(torch.zeros(config.levels, width))
+        self.decoder_scale = nn.Parameter(torch.zeros(config.levels, width))
+
+    @torch.no_grad()
+    def _start_as_pyramid(self) -> None:
+        """Make the untrained network a two-level pyramid of the lapped transform.
+
+        The top map starts with the 2x2 means of the lowest frequencies, the bottom map with what
+        they leave over.  Started at random, the top map is pruned by the rate loss within a few
+        hundred steps, and the second level is dead weight.
+        """
+        latents, lowest = self.config.bottom_latents, self.config.pyramid_channels
+        for i in range(_BASIS):
+            self.bottom_merge.weight[i, i] += 1
+        for i in range(latents):
+            self.bottom_project.weight[i, i] += 1
+            self.decoder_merge.weight[i, i] += 1
+        for i in range(lowest):
+            self.top_down.weight[i, i] += 0.5  # all four taps: the orthonormal Haar mean
+            self.top_project.weight[i, i] += 1
+            self.top_embed.weight[i, i] += 1
+            self.top_up.weight[4 * i : 4 * i + 4, i] += 0.5  # its adjoint, for pixel_shuffle
+            self.bottom_merge.weight[i, _BASIS + i] -= 1
+            self.decoder_merge.weight[i, latents + i] += 1
+
+    def features(self, image: Tensor, level: Tensor) -> Tensor:
+        """Image (B, 3, H, W) to encoder features (B, 192, H/8, W/8)."""
+        overlap = BOTTOM_STRIDE // 2
+        padded = F.pad(image - 0.5, (overlap,) * 4, mode="replicate")
+        features: Tensor = self.encoder(self.analysis(padded))
+        return features * (1 + at_level(self.encoder_scale, level))
+
+    def top_latent(self, features: Tensor, level: Tensor) -> Tensor:
+        """Features to the top latent (B, top_latents, H/16, W/16) in code units."""
+        latent: Tensor = self.top_project(self.top_encoder(self.top_down(features)))
+        return latent * at_level(self.top_gain, level).exp()
+
+    def decode_top(self, vectors: Tensor, level: Tensor) -> Tensor:
+        """Top code vectors to what the bottom level knows of them, h (B, 192, H/8, W/8)."""
+        x = vectors * at_level(self.top_ungain, level).exp()
+        h: Tensor = F.pixel_shuffle(self.top_up(self.top_decoder(self.top_embed(x))), 2)
+        return h
+
+    def bottom_latent(self, features: Tensor, h: Tensor, level: Tensor) -> Tensor:
+        """Features and h to the bottom latent (B, bottom_latents, H/8, W/8) in code units."""
+        x = self.bottom_encoder(self.bottom_merge(torch.cat([features, h], 1)))
+        latent: Tensor = self.bottom_project(x)
+        return latent * at_level(self.bottom_gain, level).exp()
+
+    def decode(self, vectors: Tensor, h: Tensor, level: Tensor) -> Tensor:
+        """Bottom code vectors and h to the image (B, 3, H, W), not clamped to [0, 1]."""
+        x = vectors * at_level(self.bottom_ungain, level).exp()
+        x = self.decoder_merge(torch.cat([x, h], 1)) * (1 + at_level(self.decoder_scale, level))
+        x = F.pad(self.decoder(x), (1, 1, 1, 1), mode="replicate")
+        margin = BOTTOM_STRIDE + BOTTOM_STRIDE // 2
+        image: Tensor = self.synthesis(x)
+        return image[:, :, margin:-margin, margin:-margin] + 0.5
