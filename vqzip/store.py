@@ -1,0 +1,141 @@
+"""Models on disk: `model.safetensors`, `config.json`, and the fingerprint that names them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqzip.container import MAX_LEVEL
+from vqzip.errors import VqzError
+
+if TYPE_CHECKING:
+    from vqzip.codec import CodecModel
+    from vqzip.integer import Tensors
+
+DEFAULT = "photo"
+CODEBOOK_PARTS = ("codewords", "labels", "bias")
+_HERE = Path(__file__).parent
+
+
+def models_folder() -> Path:
+    """Where shipped models are: inside the package, or beside it in a checkout."""
+    inside = _HERE / "models"
+    return inside if inside.is_dir() else _HERE.parent / "models"
+
+
+def installed() -> list[tuple[Path, bytes]]:
+    """Folder and fingerprint of every shipped model."""
+    folders = [path.parent for path in sorted(models_folder().glob("*/config.json"))]
+    return [(path, bytes.fromhex(_read_config(path)["fingerprint"])) for path in folders]
+
+
+def find_model(fingerprint: bytes) -> Path | None:
+    """Folder of the shipped model with this fingerprint."""
+    return next((path for path, known in installed() if known == fingerprint), None)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VqzError(f"{folder}: not a model: {error}") from error
+    if not isinstance(config, dict):
+        raise VqzError(f"{folder}: not a model: config.json is no object")
+    return config
+
+
+def fingerprint(tensors: Tensors, config: dict[str, Any]) -> bytes:
+    """First 8 bytes of the SHA-256 over configuration and tensors in canonical form."""
+    digest = hashlib.sha256()
+    shape = {key: value for key, value in config.items() if key != "fingerprint"}
+    digest.update(json.dumps(shape, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        digest.update(little.tobytes())
+    return digest.digest()[:8]
+
+
+def save(tensors: Tensors, config: dict[str, Any], folder: Path) -> bytes:
+    """Write a model; returns its fingerprint."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads(json.dumps(config))
+    name = fingerprint(tensors, config)
+    save_file(dict(tensors), folder / "model.safetensors")
+    text = json.dumps(config | {"fingerprint": name.hex()}, indent=1)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    return name
+
+
+def load_model(path: str | os.PathLike[str] | None = None) -> CodecModel:
+    """Load a model from its folder, or the default one.
+
+    Raises VqzError when it is missing, damaged or not exact.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = models_folder() / DEFAULT if path is None else Path(path)
+    config = _read_config(folder)
+    try:
+        tensors: Tensors = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise VqzError(f"{folder}: not a model: {error}") from error
+    name = fingerprint(tensors, config)
+    if name.hex() != config.get("fingerprint"):
+        raise VqzError(f"{folder}: damaged model: its fingerprint is {name.hex()}")
+    try:
+        return _assemble(tensors, config, name)
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise VqzError(f"{folder}: not a model of this version: {error}") from error
+
+
+def _assemble(tensors: Tensors, config: dict[str, Any], name: bytes) -> CodecModel:
+    import numpy as np
+    import torch
+
+    from vqzip.codec import CodecModel
+    from vqzip.codemap import CodeMap
+    from vqzip.entropy import CodebookTable
+    from vqzip.integer import IntegerPixelCNN, Lift
+    from vqzip.vqvae import Transform, TransformConfig
+
+    if config["steps"] * (config["transform"]["levels"] - 1) != MAX_LEVEL:
+        raise ValueError(f"its levels do not span 0 to {MAX_LEVEL}")
+
+    def code_map(which: str, tile: int) -> CodeMap:
+        slices = tuple(config[which]["slices"])
+        levels = range(config["transform"]["levels"])
+        keys = [[f"{which}.codebook.{v}.{i}" for i in range(len(slices))] for v in levels]
+        return CodeMap(
+            prior=IntegerPixelCNN(tensors, which, slices),
+            tables=[
+                [CodebookTable(*(tensors[f"{k}.{part}"] for part in CODEBOOK_PARTS)) for k in row]
+                for row in keys
+            ],
+            weight=tensors[f"{which}.weight"].astype(np.float32),
+            tile=tile,
+            steps=config["steps"],
+        )
+
+    with torch.device("meta"):
+        transform = Transform(TransformConfig(**config["transform"]))
+    weights = {
+        key.removeprefix("transform."): torch.from_numpy(value.astype(np.float32))
+        for key, value in tensors.items()
+        if key.startswith("transform.")
+    }
+    transform.load_state_dict(weights, assign=True)
+    return CodecModel(
+        fingerprint=name,
+        transform=transform.eval().requires_grad_(False),
+        top=code_map("top", config["tile"] // 2),
+        bottom=code_map("bottom", config["tile"]),
+        lift=Lift(tensors),
+    )
