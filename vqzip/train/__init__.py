@@ -1,0 +1,1 @@
+"""Training: photos to a model, in three stages."""

@@ -1,0 +1,74 @@
+"""What `vqzip train --preset` offers: everything that a training run is decided by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vqzip.model import ModelConfig
+from vqzip.prior import PixelCNNConfig, PriorConfig
+from vqzip.train.codebooks import CodebookConfig
+from vqzip.train.data import DataConfig
+from vqzip.train.joint import JointConfig
+from vqzip.train.optim import OptimConfig
+from vqzip.train.relaxed import LossConfig
+from vqzip.vqvae import TransformConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model's shape and its training recipe."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    relaxed: LossConfig = field(default_factory=LossConfig)
+    codebooks: CodebookConfig = field(default_factory=CodebookConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    relaxed_optim: OptimConfig = field(default_factory=OptimConfig)
+    joint_optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(adam_rate=5e-4, muon_rate=1e-3)
+    )
+    relaxed_share: float = 0.6
+    """Share of the time for the relaxed stage."""
+    relaxed_floor: float = 0.3
+    """Rate at the end of the relaxed stage: what follows starts there anyway."""
+    decay: float = 0.4
+    """Share of each stage's time over which the learning rate falls."""
+
+
+def _tiny() -> Preset:
+    """A model that trains in seconds: for tests and for trying things out."""
+    return Preset(
+        model=ModelConfig(
+            transform=TransformConfig(
+                top_width=64,
+                top_latents=16,
+                bottom_latents=32,
+                encoder_blocks=0,
+                top_blocks=0,
+                bottom_blocks=0,
+                decoder_blocks=1,
+                levels=3,
+                lowest_lambda=0.002,
+            ),
+            prior=PriorConfig(
+                top=PixelCNNConfig(
+                    channels=16, slices=(4, 12), width=16, layers=1, slice_width=16, levels=3
+                ),
+                bottom=PixelCNNConfig(
+                    channels=32,
+                    slices=(4, 12, 16),
+                    width=32,
+                    layers=1,
+                    slice_width=16,
+                    condition=16,
+                    levels=3,
+                ),
+                lift_width=16,
+            ),
+        ),
+        data=DataConfig(crop=64, batch=2, pool=16, holdout=4),
+        codebooks=CodebookConfig(largest=64, batches=2),
+    )
+
+
+PRESETS = {"photo": Preset, "tiny": _tiny}

@@ -1,0 +1,96 @@
+"""The learning curve: the rate-distortion loss on photos held out of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqzip.model import Model
+from vqzip.train import joint, relaxed
+from vqzip.train.data import load_rgb
+from vqzip.train.loop import Progress
+
+if TYPE_CHECKING:
+    from vqzip.train.presets import Preset
+
+LEVELS = (0.2, 0.5, 0.8)
+"""Where on the model's range of rates the loss is measured."""
+
+HEADER = "hours\tcrops\tstage\tquality\tbpp\tpsnr\tloss\n"
+
+
+class Validation:
+    """Measures a model on the middle of every held-out photo and appends to the curve."""
+
+    def __init__(self, photos: list[Path], recipe: Preset, curve: Path) -> None:
+        self.recipe, self.curve = recipe, curve
+        size = recipe.data.crop // 64 * 64
+        crops = [c for c in (_middle(path, size) for path in photos) if c is not None]
+        self.crops = torch.stack(crops) if crops else None
+
+    def relaxed(self, model: Model, progress: Progress, say: Callable[[str], None]) -> None:
+        """Loss of the relaxed stage: rounding, and the Gaussian prior's bits (an estimate)."""
+
+        def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+            out = relaxed.forward(model, image, level)
+            return out["image"], out["top"] + out["bottom"]
+
+        hours = progress.seconds / 3600
+        self._measure(model, measure, hours, progress.crops, "relaxed", say)
+
+    def joint(self, model: Model, hours: float, crops: int, say: Callable[[str], None]) -> None:
+        """Loss of the joint stage: the hard codes' cross-entropy."""
+
+        def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+            return joint.reconstruct(model, image, level)
+
+        self._measure(model, measure, hours, crops, "joint", say)
+
+    @torch.no_grad()
+    def _measure(
+        self,
+        model: Model,
+        measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        hours: float,
+        crops: int,
+        stage: str,
+        say: Callable[[str], None],
+    ) -> None:
+        if self.crops is None:
+            return
+        config = model.config.transform
+        losses = []
+        lines = []
+        for share in LEVELS:
+            level = torch.full((len(self.crops),), share * (config.levels - 1))
+            decoded, bits = measure(self.crops, level)
+            mse = (decoded.clamp(0, 1) - self.crops).square().mean((1, 2, 3))
+            psnr = float(-10 * mse.log10().mean())
+            bpp = float(bits.mean())
+            losses.append(float((config.lagrangian(level) * 255**2 * mse + bits).mean()))
+            lines.append(
+                f"{hours:.3f}\t{crops}\t{stage}\t{share}\t{bpp:.4f}\t{psnr:.3f}\t{losses[-1]:.4f}\n"
+            )
+        if not self.curve.exists():
+            self.curve.write_text(HEADER)
+        with self.curve.open("a") as curve:
+            curve.writelines(lines)
+        shown = "  ".join(f"{loss:.4f}" for loss in losses)
+        say(f"held-out loss  {shown}  after {hours:.2f} h")
+
+
+def _middle(path: Path, size: int) -> Tensor | None:
+    try:
+        pixels = np.asarray(load_rgb(path))
+    except (OSError, ValueError):
+        return None
+    if min(pixels.shape[:2]) < size:
+        return None
+    y, x = ((side - size) // 2 for side in pixels.shape[:2])
+    crop = pixels[y : y + size, x : x + size]
+    return torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255
