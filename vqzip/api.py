@@ -34,7 +34,7 @@ class Info:
         width: Pixels.
         height: Pixels.
         grayscale: The picture has one channel.
-        level: Rate, in sixteenths of the model's trained levels, 0..128.
+        level: Rate, from the model's lowest trained level to its highest, 0..128.
         quality: The quality, 1..100, that comes closest to the level.
         fingerprint: The model that is needed, 16 hexadecimal digits.
         bytes: Size of the whole file.

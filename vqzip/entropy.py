@@ -17,6 +17,7 @@ from vqzip.integer import (
     EXACT_FLOAT64,
     HEAD_MAX,
     LOGIT_SHIFT,
+    MAX_PRECISION,
     MEAN_MAX,
     TAIL_SHIFT,
     Doubles,
@@ -33,7 +34,6 @@ EXP2: Doubles = np.round(
 """2^(28 - i / 256) rounded; entries beyond the last are zero.  A test pins its checksum."""
 
 
-MAX_PRECISION = 2**21  # of the precision table
 MAX_TAIL = HEAD_MAX * 2**TAIL_SHIFT
 
 

@@ -38,6 +38,7 @@ UNIT_SHIFT = 14  # normalized means (12 fraction bits) times units (8) to code u
 TAIL_SHIFT = 10
 LOGIT_SHIFT = 28  # fraction bits of logits
 BIAS_SHIFT = 16  # codebook biases (12 fraction bits) to logits (28)
+MAX_PRECISION = 2**21  # of the table's entries
 SCALE_STEP = 64  # entries of the precision table to a natural logarithm
 SCALE_LOWEST = -4
 SCALE_HIGHEST = 5
@@ -49,12 +50,15 @@ EXACT_FLOAT64 = 2**52
 
 def shift_right(x: Doubles, bits: int) -> Doubles:
     """Divide integers by 2^bits, rounding half up; exact for |x| < 2^52."""
-    return np.floor((x + 2.0 ** (bits - 1)) * 2.0**-bits)
+    y: Doubles = x * 2.0**-bits
+    y += 0.5
+    return np.floor(y, out=y)
 
 
 def activate(x: Doubles) -> Floats:
     """Fixed point to activations, integers in [0, 240]."""
-    return np.clip(shift_right(x, ACTIVATION_SHIFT), 0, ACTIVATION_LEVELS).astype(np.float32)
+    y = shift_right(x, ACTIVATION_SHIFT).astype(np.float32)
+    return np.minimum(np.maximum(y, 0, out=y), ACTIVATION_LEVELS, out=y)
 
 
 class Linear:
@@ -63,19 +67,23 @@ class Linear:
     def __init__(self, tensors: Tensors, name: str, largest_input: int) -> None:
         weight = tensors[f"{name}.weight"]
         self.matrix = np.ascontiguousarray(weight.astype(np.float32).T)  # (inputs, outputs)
-        self.multiplier = tensors[f"{name}.multiplier"].astype(np.float64)
-        self.bias = tensors[f"{name}.bias"].astype(np.float64)
+        multiplier = tensors[f"{name}.multiplier"].astype(np.float64)
+        bias = tensors[f"{name}.bias"].astype(np.float64)
         reach = np.abs(self.matrix).sum(0, dtype=np.float64) * largest_input
         if reach.max(initial=0) >= EXACT_FLOAT32:
             raise VqzError(f"model: {name} is not exact: accumulators reach {reach.max():.0f}")
-        product = reach * np.abs(self.multiplier) + np.abs(self.bias)
+        product = reach * np.abs(multiplier) + np.abs(bias)
         if product.max(initial=0) >= EXACT_FLOAT64:
             raise VqzError(f"model: {name} is not exact: products reach {product.max():.0f}")
+        # The division by 2^22 and the rounding are folded in: powers of two lose nothing.
+        self._scale = multiplier * 2.0**-REQUANTIZE_SHIFT
+        self._offset = bias * 2.0**-REQUANTIZE_SHIFT + 0.5
 
     def __call__(self, x: Floats) -> Doubles:
         """Rows (n, inputs) of integers to fixed point (n, outputs)."""
-        accumulators = (x @ self.matrix).astype(np.float64)
-        return shift_right(accumulators * self.multiplier + self.bias, REQUANTIZE_SHIFT)
+        y: Doubles = np.multiply(x @ self.matrix, self._scale, dtype=np.float64)
+        y += self._offset
+        return np.floor(y, out=y)
 
 
 @dataclass(frozen=True)
@@ -159,6 +167,8 @@ class IntegerPixelCNN:
         self.inverse_unit = part["inverse_unit"].astype(np.float64)
         self.log_scale = part["log_scale"].astype(np.float64)
         self.precision = part["precision"].astype(np.float64)
+        if self.precision.min(initial=0) < 0 or self.precision.max(initial=0) > MAX_PRECISION:
+            raise VqzError(f"model: {name}.precision is out of range")
         self.starts = np.cumsum((0, *slices))
 
 

@@ -72,12 +72,13 @@ def _pixelcnn(name: str, cnn: PixelCNN, log_gain: Tensor) -> Tensors:
     mean_one = integer.CODEWORD_ONE / _HEAD * 2.0**integer.UNIT_SHIFT
     steps = range((integer.SCALE_HIGHEST - integer.SCALE_LOWEST) * integer.SCALE_STEP + 1)
     scales = torch.tensor([s / integer.SCALE_STEP + integer.SCALE_LOWEST for s in steps])
+    weights = precision(scales.double()) / math.log(2) * 2.0**16
     tensors: Tensors = {
         f"{name}.embedding": _to_int(embedding * _FIXED, np.int32),
         f"{name}.unit": _to_int(unit * mean_one, np.int32),
         f"{name}.inverse_unit": _to_int(inverse, np.int32),
         f"{name}.log_scale": _to_int(log_scale * _HEAD, np.int32),
-        f"{name}.precision": _to_int(precision(scales.double()) / math.log(2) * 2.0**16, np.int32),
+        f"{name}.precision": _to_int(weights.clamp_max(integer.MAX_PRECISION), np.int32),
     }
     tensors |= conv("context", cnn.context, INPUT_LEVELS)
     if cnn.condition is not None:
