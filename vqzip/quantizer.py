@@ -47,7 +47,9 @@ class QuantizerConfig:
     groups: tuple[tuple[tuple[int, int], ...], ...]
     decay: float = 0.995
     dead_count: float = 0.05
-    """A codeword used less often (in a moving average of uses a step) is re-seeded if d > 1."""
+    """A codeword used less often (in a moving average of uses a step) may be re-seeded if d > 1."""
+    overload: float = 1.5
+    """Re-seeding serves latents with a channel this far, in code units, from their codeword."""
 
 
 RAREST = 2.0**-24
@@ -166,22 +168,25 @@ class Codebook(nn.Module):
         self.codewords.copy_(torch.where(alive[..., None], mean, self.codewords))
 
     @torch.no_grad()
-    def reseed(self, latent: Tensor, codes: Tensor, weight: Tensor, dead: float) -> int:
-        """Give the least used codeword of each group, if dead, to the worst served latent.
+    def reseed(self, latent: Tensor, codes: Tensor, dead: float, overload: float) -> int:
+        """Give the least used codeword of each group, if dead, to the worst overloaded latent.
 
-        Its moving averages are reset, too.  Grids (d = 1) keep their codewords: their outermost
-        ones are meant to be rare.  Returns how many codewords were moved.
+        Its moving averages are reset, too.  Only overload counts, a channel more than `overload`
+        from its codeword: with entropy coding a codeword may be rare and good, and new ones in
+        between the others would only make the cells finer and the codes dearer.  Grids (d = 1)
+        keep their codewords: their outermost ones are meant to be rare.  Returns how many
+        codewords were moved.
         """
         if self.dim == 1 or self.size == 1:
             return 0
-        error = (latent - self.vectors(codes)).square() * weight[:, None]
-        error = error.reshape(self.groups, self.dim, -1).sum(1)
-        worst = error.argmax(1)
+        error = (latent - self.vectors(codes)).abs()
+        error = error.reshape(self.groups, self.dim, -1).amax(1)
+        farthest, worst = error.max(1)
         points = latent.reshape(self.groups, self.dim, -1)
         moved = 0
         for g in range(self.groups):
             least = int(self.count[g].argmin())
-            if self.count[g, least] < dead:
+            if farthest[g] > overload and self.count[g, least] < dead:
                 point = points[g, :, worst[g]]
                 self.codewords[g, least] = point
                 self.labels[g, least] = point
@@ -239,6 +244,30 @@ class Quantizer(nn.Module):
             likely = (logits - logits.amax(2, keepdim=True)).clamp_min(math.log(RAREST))
             codes.append((book.closeness(e) + likely).argmax(2))
         return codes
+
+    @torch.no_grad()
+    def rate_gradient(
+        self, latent: Tensor, level: int, prior: Tensor, temperature: float
+    ) -> Tensor:
+        """Gradient (C, N) of the expected bits of latents (C, N) under a soft choice of codeword.
+
+        With q = softmax(-|z - c_k|^2 / (2 T^2)) the gradient of E_q[bits] is Cov_q(bits, c) / T^2
+        for fixed bits; between two neighbouring codewords about the difference of their bits.
+        """
+        weight = latent.new_full((len(latent),), 0.5 / temperature**2)
+        errors = self._parts(error_features(latent, weight))
+        gradients = []
+        for book, error, part in zip(self.at(level), errors, self._parts(prior), strict=True):
+            if book.size == 1:
+                gradients.append(torch.zeros_like(error[:, 0]))
+                continue
+            logits = book.logits(part)
+            bits = -(logits - logits.amax(2, keepdim=True)).clamp_min(math.log(RAREST))
+            soft = book.closeness(error).softmax(2)
+            excess = soft * (bits - (soft * bits).sum(2, keepdim=True))
+            covariance = torch.bmm(excess, book.codewords)  # (G, N, d)
+            gradients.append(covariance.transpose(1, 2).reshape(-1, latent.shape[1]))
+        return torch.cat(gradients) / (math.log(2) * temperature**2)
 
     def vectors(self, codes: list[Tensor], level: int) -> Tensor:
         """Codes to vectors (C, N)."""

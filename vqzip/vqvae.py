@@ -158,6 +158,14 @@ class Transform(nn.Module):
             self.bottom_merge.weight[i, _BASIS + i] -= 1
             self.decoder_merge.weight[i, latents + i] += 1
 
+    def freeze_encoder(self) -> None:
+        """Keep all that codes depend on as it is; the decoder alone remains to be trained."""
+        self.requires_grad_(False)
+        for part in (self.decoder_merge, self.decoder, self.synthesis):
+            part.requires_grad_(True)
+        self.bottom_ungain.requires_grad_(True)
+        self.decoder_scale.requires_grad_(True)
+
     def features(self, image: Tensor, level: Tensor) -> Tensor:
         """Image (B, 3, H, W) to encoder features (B, 192, H/8, W/8)."""
         overlap = BOTTOM_STRIDE // 2

@@ -115,7 +115,7 @@ def _joint(
     model = Model(ModelConfig.from_dict(state["config"]))
     model.load_state_dict(state["model"])
     spent = torch.load(out / "relaxed.pt", weights_only=True)["progress"]
-    plan = PlanConfig(minutes - spent["seconds"] / 60, recipe.decay)
+    plan = PlanConfig(minutes - spent["seconds"] / 60, recipe.joint_decay)
     training = Training(Joint(model, recipe.joint), plan, recipe.joint_optim, out)
     stream = batches(photos, recipe.data, _stream_seed(seed, training.progress.step))
 

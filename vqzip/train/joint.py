@@ -3,8 +3,8 @@
 Codes are chosen as the encoder chooses them, by distortion plus the prior's bits; the decoder sees
 codewords through the straight-through estimator; codebooks follow by moving averages, the latents
 are drawn to them by the commitment loss; the prior learns on the codes' true cross-entropy, in the
-arithmetic that the integer network will have.  The encoder feels the rate through the relaxed
-stage's noise, under the prior as it stands.
+arithmetic that the integer network will have.  The encoder feels the rate through the expected
+bits of a soft choice of codeword.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vqzip.model import Model
 from vqzip.prior import PixelCNN
 from vqzip.quantizer import Codebook, Quantizer, error_features, natural_features
 from vqzip.train.loop import Stage
-from vqzip.train.relaxed import LossConfig, gaussian_bits, rate_distortion_loss
+from vqzip.train.relaxed import LossConfig, rate_distortion_loss
 from vqzip.vqvae import at_level
 
 
@@ -30,6 +30,10 @@ class JointConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     commitment: float = 0.05
     """Bits for a squared code unit between latent and codeword, beta in the VQ-VAE loss."""
+    temperature: float = 0.35
+    """Of the soft choice, in code units; at this one bits rise about linearly between codes."""
+    train_encoder: bool = True
+    """If not, only what comes after the codes is trained: codebooks, prior and decoder."""
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Quantized:
     vectors: Tensor  # (B, C, H, W), straight-through
     codes: list[list[Tensor]]  # of each sample, of each slice
     bits: Tensor  # (B,) true cross-entropy of the codes
-    relaxed_bits: Tensor  # (B,) differentiable in the latents
+    soft_bits: Tensor  # (B,) of no meaning but for its gradient in the latents
     commitment: Tensor  # (B,)
 
 
@@ -51,6 +55,7 @@ def quantize(
     gain: Tensor,
     level: Tensor,
     condition: Tensor | None,
+    temperature: float,
 ) -> Quantized:
     """Choose codes for latents (B, C, H, W): the nearest, then by distortion and the prior."""
     b, c, h, w = latent.shape
@@ -79,12 +84,20 @@ def quantize(
         quantizer.bits(k, at, natural_features(n.flatten(2)))
         for k, at, n in zip(codes, nearest, natural, strict=True)
     ]
-    noisy = latent + torch.rand_like(latent) - 0.5
+    if not latent.requires_grad:
+        nothing = torch.zeros(b)
+        return Quantized(through, codes, torch.stack(bits), nothing, nothing)
+    slope = torch.stack(
+        [
+            quantizer.rate_gradient(z.flatten(1), at, natural_features(n.flatten(2)), temperature)
+            for z, at, n in zip(latent.detach(), nearest, natural.detach(), strict=True)
+        ]
+    )
     return Quantized(
         vectors=through,
         codes=codes,
         bits=torch.stack(bits),
-        relaxed_bits=gaussian_bits(noisy, natural.detach()).sum((1, 2, 3)),
+        soft_bits=(latent * slope.view_as(latent)).sum((1, 2, 3)),
         commitment=(latent - vectors).square().sum((1, 2, 3)),
     )
 
@@ -99,7 +112,7 @@ class Result:
     latents: tuple[Tensor, Tensor]
 
 
-def pass_through(model: Model, image: Tensor, level: Tensor) -> Result:
+def pass_through(model: Model, image: Tensor, level: Tensor, temperature: float) -> Result:
     """Images (B, 3, H, W) through encoder, quantizers, priors and decoder."""
     t, prior = model.transform, model.prior
     features = t.features(image, level)
@@ -107,20 +120,26 @@ def pass_through(model: Model, image: Tensor, level: Tensor) -> Result:
     top_latent = t.top_latent(features, level)
     gain = at_level(t.top_gain, level).exp()
     weight = at_level(model.top_weight.log(), level).exp()
-    top = quantize(top_latent, weight, model.top_quantizer, prior.top, gain, level, None)
+    top = quantize(
+        top_latent, weight, model.top_quantizer, prior.top, gain, level, None, temperature
+    )
     condition = prior.lift(top.vectors, gain)
     h = t.decode_top(top.vectors, level)
 
     latent = t.bottom_latent(features, h, level)
     gain = at_level(t.bottom_gain, level).exp()
     weight = at_level(model.bottom_weight.log(), level).exp()
-    bottom = quantize(latent, weight, model.bottom_quantizer, prior.bottom, gain, level, condition)
+    bottom = quantize(
+        latent, weight, model.bottom_quantizer, prior.bottom, gain, level, condition, temperature
+    )
     return Result(t.decode(bottom.vectors, h, level), top, bottom, (top_latent, latent))
 
 
-def reconstruct(model: Model, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+def reconstruct(
+    model: Model, image: Tensor, level: Tensor, config: JointConfig
+) -> tuple[Tensor, Tensor]:
     """Decoded images and their bits per pixel (B,)."""
-    result = pass_through(model, image, level)
+    result = pass_through(model, image, level, config.temperature)
     pixels = image.shape[-1] * image.shape[-2]
     return result.image, (result.top.bits + result.bottom.bits) / pixels
 
@@ -129,22 +148,22 @@ def forward(
     model: Model, image: Tensor, level: Tensor, config: JointConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss and metrics of a batch; in training mode the codebooks move, too."""
-    result = pass_through(model, image, level)
+    result = pass_through(model, image, level, config.temperature)
     top, bottom = result.top, result.bottom
     if model.training:
         maps = (
-            (model.top_quantizer, result.latents[0], top.codes, model.top_weight),
-            (model.bottom_quantizer, result.latents[1], bottom.codes, model.bottom_weight),
+            (model.top_quantizer, result.latents[0], top.codes),
+            (model.bottom_quantizer, result.latents[1], bottom.codes),
         )
-        for quantizer, latent, codes, weights in maps:
-            move_codebooks(quantizer, latent, codes, level, weights)
+        for quantizer, latent, codes in maps:
+            move_codebooks(quantizer, latent, codes, level)
 
     pixels = image.shape[-1] * image.shape[-2]
     out = {"image": result.image, "top": top.bits / pixels, "bottom": bottom.bits / pixels}
     true = rate_distortion_loss(model, out, image, level, config.loss)
     lam = model.transform.config.lagrangian(level)
     balance = (config.loss.reference_lambda / lam) ** config.loss.level_balance
-    extra = top.relaxed_bits + bottom.relaxed_bits
+    extra = top.soft_bits + bottom.soft_bits
     extra = extra + config.commitment * (top.commitment + bottom.commitment)
     loss = true + (extra / pixels * balance).mean()
     mse = (result.image.detach() - image).square().mean((1, 2, 3))
@@ -172,6 +191,8 @@ class Joint(Stage):
         super().__init__()
         self.model, self.config = model, config
         model.prior.arithmetic.integer = True
+        if not config.train_encoder:
+            model.transform.freeze_encoder()
 
     def forward(self, image: Tensor, level: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss and metrics of a batch (B, 3, H, W) at levels (B,)."""
@@ -184,18 +205,17 @@ def move_codebooks(
     latent: Tensor,
     codes: list[list[Tensor]],
     level: Tensor,
-    weights: Tensor,
 ) -> None:
     """Moving averages and re-seeding from a batch; sums are shared among processes."""
     config = quantizer.config
     slices = list(config.slices)
     nearest = [int(x) for x in level.round()]
-    for at, row in enumerate(weights):
+    for at in range(len(config.groups)):
         samples = [i for i, x in enumerate(nearest) if x == at]
         if not samples and not dist.is_initialized():
             continue
         parts = [torch.split(latent[i].flatten(1), slices) for i in samples]
-        for s, (book, weight) in enumerate(zip(quantizer.at(at), row.split(slices), strict=True)):
+        for s, book in enumerate(quantizer.at(at)):
             pairs = [(part[s], codes[i][s]) for part, i in zip(parts, samples, strict=True)]
             uses, sums = torch.zeros_like(book.count), torch.zeros_like(book.total)
             for part, chosen in pairs:
@@ -209,7 +229,7 @@ def move_codebooks(
                 continue
             book.update(uses, sums, config.decay, config.dead_count)
             for part, chosen in pairs:
-                book.reseed(part, chosen, weight, config.dead_count)
+                book.reseed(part, chosen, config.dead_count, config.overload)
             if dist.is_initialized() and book.dim > 1:  # the first process's seeds are everyone's
                 state = (book.codewords, book.labels, book.count, book.total, book.bias.data)
                 for tensor in state:

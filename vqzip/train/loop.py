@@ -30,6 +30,8 @@ class PlanConfig:
     floor: float = 0.02
     checkpoint_seconds: float = 240.0
     report_seconds: float = 60.0
+    milestone_seconds: float = 1200.0
+    """How often the averaged model is measured on held-out photos, the end apart."""
 
 
 @dataclass
@@ -138,7 +140,7 @@ class Training:
     ) -> Model:
         """Train for the time that is left; returns the averaged model.
 
-        `milestone` gets the averaged model at every checkpoint, in the first process.
+        `milestone` gets the averaged model now and then and at the end, in the first process.
         """
         progress, plan, stage = self.progress, self.plan, self.stage
         step = (
@@ -148,7 +150,7 @@ class Training:
         )
         top_level = stage.model.config.transform.levels - 1
         total = plan.minutes * 60
-        saved = reported = progress.seconds
+        saved = reported = measured = progress.seconds
         stage.train()
         clock = time.monotonic()
         while progress.seconds < total:
@@ -174,10 +176,13 @@ class Training:
             if progress.seconds - saved >= plan.checkpoint_seconds and is_first():
                 saved = progress.seconds
                 self.save()
+            if progress.seconds - measured >= plan.milestone_seconds and is_first():
+                measured = progress.seconds
                 milestone(self.averaged_model(), progress)
-                stage.train()
+                clock = time.monotonic()  # measuring is not training
         if is_first():
             self.save()
+            milestone(self.averaged_model(), progress)
         return self.averaged_model()
 
     def averaged_model(self) -> Model:

@@ -22,17 +22,17 @@ class Preset:
     data: DataConfig = field(default_factory=DataConfig)
     relaxed: LossConfig = field(default_factory=LossConfig)
     codebooks: CodebookConfig = field(default_factory=CodebookConfig)
-    joint: JointConfig = field(default_factory=JointConfig)
+    joint: JointConfig = field(default_factory=lambda: JointConfig(train_encoder=False))
     relaxed_optim: OptimConfig = field(default_factory=OptimConfig)
-    joint_optim: OptimConfig = field(
-        default_factory=lambda: OptimConfig(adam_rate=5e-4, muon_rate=1e-3)
-    )
+    joint_optim: OptimConfig = field(default_factory=OptimConfig)
     relaxed_share: float = 0.6
     """Share of the time for the relaxed stage."""
     relaxed_floor: float = 0.3
     """Rate at the end of the relaxed stage: what follows starts there anyway."""
     decay: float = 0.4
-    """Share of each stage's time over which the learning rate falls."""
+    """Share of the relaxed stage's time over which its learning rate falls."""
+    joint_decay: float = 0.6
+    """The same of the joint stage."""
 
 
 def _tiny() -> Preset:

@@ -47,7 +47,7 @@ class Validation:
         """Loss of the joint stage: the hard codes' cross-entropy."""
 
         def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-            return joint.reconstruct(model, image, level)
+            return joint.reconstruct(model, image, level, self.recipe.joint)
 
         self._measure(model, measure, hours, crops, "joint", say)
 
