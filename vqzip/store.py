@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vqzip.integer import Tensors
 
 DEFAULT = "photo"
+WIDEST, MOST_BLOCKS = 1024, 64  # a configuration beyond these would only exhaust memory
 CODEBOOK_PARTS = ("codewords", "labels", "bias")
 _HERE = Path(__file__).parent
 
@@ -29,7 +30,7 @@ def models_folder() -> Path:
 def installed() -> list[tuple[Path, bytes]]:
     """Folder and fingerprint of every shipped model."""
     folders = [path.parent for path in sorted(models_folder().glob("*/config.json"))]
-    return [(path, bytes.fromhex(_read_config(path)["fingerprint"])) for path in folders]
+    return [(path, _named_fingerprint(path, _read_config(path))) for path in folders]
 
 
 def find_model(fingerprint: bytes) -> Path | None:
@@ -40,11 +41,41 @@ def find_model(fingerprint: bytes) -> Path | None:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VqzError(f"{folder}: not a model: {error}") from error
     if not isinstance(config, dict):
         raise VqzError(f"{folder}: not a model: config.json is no object")
     return config
+
+
+def _named_fingerprint(folder: Path, config: dict[str, Any]) -> bytes:
+    try:
+        return bytes.fromhex(config["fingerprint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise VqzError(f"{folder}: not a model: no fingerprint in config.json") from error
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Refuse a configuration that could not be meant, before anything is built from it.
+
+    Raises ValueError; KeyError and TypeError where parts are missing or not what they should be.
+    """
+    transform = config["transform"]
+    for name, value in transform.items():
+        largest = MOST_BLOCKS if name.endswith("_blocks") else WIDEST
+        if name != "lowest_lambda" and not (type(value) is int and 0 <= value <= largest):
+            raise ValueError(f"{name} is {str(value)[:20]}")
+    steps, tile = config["steps"], config["tile"]
+    if type(steps) is not int or steps * (transform["levels"] - 1) != MAX_LEVEL:
+        raise ValueError(f"its levels do not span 0 to {MAX_LEVEL}")
+    if type(tile) is not int or tile < 2 or tile % 2:
+        raise ValueError(f"tile is {tile!r}")
+    for which in ("top", "bottom"):
+        slices = config[which]["slices"]
+        if not all(type(size) is int and size > 0 for size in slices):
+            raise ValueError(f"{which}.slices is {slices!r}")
+        if sum(slices) != transform[f"{which}_latents"]:
+            raise ValueError(f"{which}.slices do not add up to its latents")
 
 
 def fingerprint(tensors: Tensors, config: dict[str, Any]) -> bytes:
@@ -85,14 +116,14 @@ def load_model(path: str | os.PathLike[str] | None = None) -> CodecModel:
     config = _read_config(folder)
     try:
         tensors: Tensors = load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise VqzError(f"{folder}: not a model: {error}") from error
     name = fingerprint(tensors, config)
     if name.hex() != config.get("fingerprint"):
         raise VqzError(f"{folder}: damaged model: its fingerprint is {name.hex()}")
     try:
         return _assemble(tensors, config, name)
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise VqzError(f"{folder}: not a model of this version: {error}") from error
 
 
@@ -106,11 +137,13 @@ def _assemble(tensors: Tensors, config: dict[str, Any], name: bytes) -> CodecMod
     from vqzip.integer import IntegerPixelCNN, Lift
     from vqzip.vqvae import Transform, TransformConfig
 
-    if config["steps"] * (config["transform"]["levels"] - 1) != MAX_LEVEL:
-        raise ValueError(f"its levels do not span 0 to {MAX_LEVEL}")
+    _check(config)
 
     def code_map(which: str, tile: int) -> CodeMap:
         slices = tuple(config[which]["slices"])
+        heads = [len(tensors[f"{which}.head.{i}.multiplier"]) for i in range(len(slices))]
+        if heads != [4 * size for size in slices] or f"{which}.head.{len(slices)}.bias" in tensors:
+            raise ValueError(f"{which}.slices do not fit its heads")
         levels = range(config["transform"]["levels"])
         keys = [[f"{which}.codebook.{v}.{i}" for i in range(len(slices))] for v in levels]
         return CodeMap(

@@ -1,0 +1,122 @@
+"""The code stream spelled out: a range decoder, and the order in which codes come out of it.
+
+Together with `reference_prior.py` a whole decoder from stream to codes, from the tensors and the
+configuration of a model's folder.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import reference_prior
+from reference_prior import Ints, Tensors
+
+
+class RangeDecoder:
+    """Decodes what `constriction.stream.queue.RangeEncoder` encodes: 32-bit words, 64-bit state."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.words = iter(np.frombuffer(stream, "<u4").tolist())
+        self.lower, self.range = 0, 2**64 - 1
+        self.point = self._next_word() << 32 | self._next_word()
+
+    def _next_word(self) -> int:
+        return next(self.words, 0)
+
+    def get(self, counts: Sequence[int]) -> int:
+        """The next code, its frequency being its count plus one out of 2^24."""
+        scale = self.range >> 24
+        quantile = (self.point - self.lower) % 2**64 // scale
+        if quantile >= 2**24:
+            raise ValueError("not a stream of codes with these counts")
+        ends = list(accumulate(count + 1 for count in counts))
+        code = bisect_right(ends, quantile)
+        frequency = counts[code] + 1
+        self.lower = (self.lower + scale * (ends[code] - frequency)) % 2**64
+        self.range = scale * frequency
+        if self.range < 2**32:
+            self.lower = self.lower << 32 & 2**64 - 1
+            self.range <<= 32
+            self.point = (self.point << 32 & 2**64 - 1) | self._next_word()
+        return code
+
+
+@dataclass(frozen=True)
+class Book:
+    """The codebooks of one slice: G groups of K codewords of dimension d."""
+
+    codewords: Ints  # (G, K, d), sixty-fourths
+    labels: Ints  # (G, K, d), what the prior knows the codewords by
+    bias: Ints  # (G, K)
+
+    @classmethod
+    def read(cls, tensors: Tensors, key: str) -> "Book":
+        """The tensors whose names begin with `key`."""
+        names = ("codewords", "labels", "bias")
+        return cls(*(tensors[f"{key}.{name}"].astype(np.int64) for name in names))
+
+
+def wavefront(shape: tuple[int, int], tile: int) -> Iterator[list[tuple[int, int]]]:
+    """Positions (y, x) of each step: the same `x + 2 y` in all tiles; by tile, then by row."""
+    height, width = shape
+    corners = [(y, x) for y in range(0, height, tile) for x in range(0, width, tile)]
+    for step in range(3 * tile - 2):
+        positions = []
+        for top, left in corners:
+            for down in range(tile):
+                y, x = top + down, left + step - 2 * down
+                if left <= x < min(left + tile, width) and y < height:
+                    positions.append((y, x))
+        if positions:
+            yield positions
+
+
+def _decode_map(
+    decoder: RangeDecoder, prior: reference_prior.Map, books: list[Book]
+) -> tuple[list[Ints], Ints]:
+    """Codes (height, width, groups) of each slice, and vectors (height, width, channels)."""
+    shape = prior.inputs.shape[:2]
+    codes = [np.zeros((*shape, len(book.codewords)), np.int64) for book in books]
+    vectors = np.zeros_like(prior.inputs)
+    for positions in wavefront(shape, prior.tile):
+        hidden = [prior.hidden(y, x) for y, x in positions]
+        for i, book in enumerate(books):
+            groups, size, _ = book.codewords.shape
+            for (y, x), h in zip(positions, hidden, strict=True):
+                if size > 1:
+                    features = prior.features(y, x, h, i).reshape(groups, -1, 4)
+                    for g in range(groups):
+                        counts = reference_prior.counts(book.labels[g], book.bias[g], features[g])
+                        codes[i][y, x, g] = decoder.get(counts)
+                vector = book.codewords[np.arange(groups), codes[i][y, x]].reshape(-1)
+                vectors[y, x, prior.channels[i]] = vector
+                prior.put(y, x, i, vector)
+    return codes, vectors
+
+
+def decode(
+    tensors: Tensors, config: Mapping[str, Any], stream: bytes, width: int, height: int, level: int
+) -> tuple[list[Ints], list[Ints]]:
+    """Codes of the top and of the bottom map, (height, width, groups) for each slice."""
+    steps = config["steps"]
+    trained = (level + steps // 2) // steps
+
+    def books(which: str) -> list[Book]:
+        keys = [f"{which}.codebook.{trained}.{i}" for i in range(len(config[which]["slices"]))]
+        return [Book.read(tensors, key) for key in keys]
+
+    decoder = RangeDecoder(stream)
+    shape = -(-height // 16), -(-width // 16)
+    slices, tile = config["top"]["slices"], config["tile"] // 2
+    top = reference_prior.Map(tensors, "top", slices, shape, tile, level)
+    top_codes, vectors = _decode_map(decoder, top, books("top"))
+
+    condition = reference_prior.lift(tensors, reference_prior.inputs_of(vectors, top.inverse_unit))
+    shape = 2 * shape[0], 2 * shape[1]
+    slices, tile = config["bottom"]["slices"], config["tile"]
+    bottom = reference_prior.Map(tensors, "bottom", slices, shape, tile, level, condition)
+    bottom_codes, _ = _decode_map(decoder, bottom, books("bottom"))
+    return top_codes, bottom_codes

@@ -1,0 +1,447 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+import reference_stream
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from tiny_model import picture, random_codes
+
+import vqzip
+from vqzip import codec, codemap, store
+from vqzip.codec import CodecModel, Codes
+from vqzip.entropy import CodebookTable, Encoder
+from vqzip.errors import VqzError
+from vqzip.integer import Coding, Layout, Tensors
+from vqzip.vqvae import Transform
+
+pytest_plugins = ["tiny_fixtures"]
+
+SEVERAL_TILES = (150, 100)
+SIZES = [(1, 1), (1, 17), (16, 16), (17, 33), (40, 24), SEVERAL_TILES]  # width, height
+LEVELS = [0, 37, 64, 128]
+
+
+def any_codes(model: CodecModel, width: int, height: int, level: int, seed: int = 0) -> Codes:
+    """Codes of a picture of that size, all equally likely."""
+    h, w = -(-height // 16), -(-width // 16)
+    top = random_codes(model.top, h * w, level, seed)
+    return Codes((h, w), top, random_codes(model.bottom, 4 * h * w, level, seed + 1))
+
+
+def assert_equal(a: Codes, b: Codes) -> None:
+    assert a.shape == b.shape
+    for x, y in zip(a.top + a.bottom, b.top + b.bottom, strict=True):
+        np.testing.assert_array_equal(x, y, strict=True)
+
+
+def digest(codes: Codes) -> str:
+    return hashlib.sha256(b"".join(c.tobytes() for c in codes.top + codes.bottom)).hexdigest()
+
+
+# Codes to the stream and back.
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_codes_of_a_picture_survive(model: CodecModel, width: int, height: int, level: int) -> None:
+    codes = codec.analyse(model, picture(width, height), level)
+    stream, _ = codec.pack(model, codes, level)
+    assert_equal(codec.unpack(model, stream, width, height, level), codes)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 128), st.integers(0, 2**32))
+def test_any_codes_survive(
+    model: CodecModel, width: int, height: int, level: int, seed: int
+) -> None:
+    codes = any_codes(model, width, height, level, seed)
+    stream, _ = codec.pack(model, codes, level)
+    assert_equal(codec.unpack(model, stream, width, height, level), codes)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_stream_is_as_long_as_the_cross_entropy(
+    model: CodecModel, width: int, height: int, level: int
+) -> None:
+    for codes in (
+        codec.analyse(model, picture(width, height), level),
+        any_codes(model, width, height, level),
+    ):
+        stream, bits = codec.pack(model, codes, level)
+        assert bits - 1 <= 8 * len(stream) <= 1.01 * bits + 64
+
+
+@pytest.mark.parametrize("level", [0, 128])
+def test_the_stream_does_not_depend_on_how_positions_are_chunked(
+    model: CodecModel, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = any_codes(model, *SEVERAL_TILES, level)
+    stream, bits = codec.pack(model, codes, level)
+    chosen = codec.analyse(model, picture(*SEVERAL_TILES), level)
+    for chunk in (1, 20, 77):
+        monkeypatch.setattr(codemap, "CHUNK", chunk)
+        again, bits_again = codec.pack(model, codes, level)
+        assert again == stream
+        assert bits_again == pytest.approx(bits)
+        assert_equal(codec.analyse(model, picture(*SEVERAL_TILES), level), chosen)
+
+
+def test_slices_with_one_codeword_cost_nothing(model: CodecModel) -> None:
+    """If the bottom map has no others, the stream is that of the top map."""
+
+    def first_alone(table: CodebookTable) -> CodebookTable:
+        first = table.codewords[:, :1]
+        return CodebookTable(first, first, np.zeros((table.groups, 1), np.int64))
+
+    tables = [[first_alone(t) for t in row] for row in model.bottom.tables]
+    silent = replace(model, bottom=replace(model.bottom, tables=tables))
+    codes = any_codes(silent, 40, 24, level=64)
+    stream, _ = codec.pack(silent, codes, 64)
+    assert_equal(codec.unpack(silent, stream, 40, 24, 64), codes)
+    encoder = Encoder()
+    codemap.encode(silent.top, codes.top, codes.shape, 64, None, encoder)
+    assert encoder.finish() == stream
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "level"), [(1, 1, 0), (17, 33, 64), (100, 70, 37), (70, 100, 128)]
+)
+def test_the_reference_decodes_the_stream(
+    model: CodecModel, exported: Path, tensors: Tensors, width: int, height: int, level: int
+) -> None:
+    codes = any_codes(model, width, height, level)
+    stream, _ = codec.pack(model, codes, level)
+    config = json.loads((exported / "config.json").read_text())
+    top, bottom = reference_stream.decode(tensors, config, stream, width, height, level)
+    for found, expected in zip(top + bottom, codes.top + codes.bottom, strict=True):
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+
+
+FROZEN = {
+    "weight": (-127, 128),
+    "multiplier": (2**17, 2**18),
+    "bias": (-(2**32), 2**32),
+    "embedding": (-2000, 2000),
+    "unit": (2**9, 2**11),
+    "inverse_unit": (2**14, 2**16),
+    "log_scale": (-4000, 4000),
+    "precision": (0, 2**13),
+    "codewords": (-400, 400),
+    "labels": (-400, 400),
+}
+"""Range of the numbers that take the place of a kind of tensor."""
+
+
+def frozen(name: str, like: NDArray[np.generic]) -> NDArray[np.generic]:
+    """What takes the place of a tensor, the same forever wherever and with whatever it is made."""
+    kind = name.rpartition(".")[2]
+    if name.startswith("transform.") or name in ("top.weight", "bottom.weight"):
+        return like  # the decoder of codes has no use for it
+    low, high = FROZEN[kind]
+    if ".codebook." in name and kind == "bias":
+        low, high = -(2**12), 2**12
+    if ".head." in name and kind == "multiplier":
+        low, high = 2**18, 2**19
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    return random.randint(low, high, like.shape, dtype=np.int64).astype(like.dtype)
+
+
+GOLDEN = {
+    0: "d7a10edc9f8f90be283c3b46c716f078fe81751e51b11e2110cbba36b8056fdc",
+    37: "46d2f9dd76fe4cc08ccf02e5f84500015e3013148c163e3c63006eb31f2a6397",
+    128: "f7bfa49b75d35c3ca463f4819e2e1b7dc0161539657307c2097fe58cef6bdb89",
+}
+"""SHA-256 of streams.  If one changes, so has the format of files."""
+
+
+@pytest.mark.parametrize("level", GOLDEN)
+def test_golden_streams(exported: Path, tensors: Tensors, tmp_path: Path, level: int) -> None:
+    config = json.loads((exported / "config.json").read_text())
+    numbers = {name: frozen(name, value) for name, value in tensors.items()}
+    store.save(numbers, config, tmp_path)
+    model, random, (h, w) = store.load_model(tmp_path), np.random.RandomState(level), (5, 7)
+    top, bottom = (
+        [random.randint(0, b.size, (n, b.groups), dtype=np.int64) for b in code_map.books(level)]
+        for code_map, n in ((model.top, h * w), (model.bottom, 4 * h * w))
+    )
+    stream, _ = codec.pack(model, Codes((h, w), top, bottom), level)
+    assert hashlib.sha256(stream).hexdigest() == GOLDEN[level]
+    found = reference_stream.decode(numbers, config, stream, 16 * w, 16 * h, level)
+    for a, b in zip(found[0] + found[1], top + bottom, strict=True):
+        np.testing.assert_array_equal(a.reshape(b.shape), b)
+
+
+# One stream on every machine.
+
+IN_A_PROCESS = """
+import hashlib, os, sys
+from pathlib import Path
+import torch
+from vqzip import codec, store
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+model = store.load_model(sys.argv[1])
+for path in sorted(Path(sys.argv[2]).iterdir()):
+    width, height, level = map(int, path.name.split("-"))
+    codes = codec.unpack(model, path.read_bytes(), width, height, level)
+    print(hashlib.sha256(b"".join(c.tobytes() for c in codes.top + codes.bottom)).hexdigest())
+    print(hashlib.sha256(codec.pack(model, codes, level)[0]).hexdigest())
+"""
+
+
+def threads(count: int) -> dict[str, str]:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return dict.fromkeys(names, str(count))
+
+
+def without_simd() -> dict[str, str]:
+    """Turn off what NumPy has beyond the least it was built for."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return {"NPY_DISABLE_CPU_FEATURES": ",".join(found)} if found else {}
+
+
+ENVIRONMENTS = {
+    "one thread": threads(1),
+    "two threads": threads(2),
+    "AVX2": {"OPENBLAS_CORETYPE": "Haswell", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "SSE4": {"OPENBLAS_CORETYPE": "Nehalem", "ONEDNN_MAX_CPU_ISA": "SSE41", **without_simd()},
+    "SSE2": {"OPENBLAS_CORETYPE": "Prescott", "ATEN_CPU_CAPABILITY": "default"},
+}
+
+
+@pytest.fixture(scope="module")
+def streams(model: CodecModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder of streams, and what `IN_A_PROCESS` is to print about them."""
+    folder, expected = tmp_path_factory.mktemp("streams"), []
+    for width, height, level in ((150, 100, 37), (480, 320, 128)):
+        codes = any_codes(model, width, height, level)
+        stream, _ = codec.pack(model, codes, level)
+        (folder / f"{width}-{height}-{level}").write_bytes(stream)
+        expected += [digest(codes), hashlib.sha256(stream).hexdigest()]
+    return folder, "".join(f"{line}\n" for line in expected)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_every_machine_decodes_the_same_codes_and_writes_the_same_stream(
+    exported: Path, streams: tuple[Path, str], name: str
+) -> None:
+    folder, expected = streams
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, exported, folder],
+        env={**os.environ, **ENVIRONMENTS[name]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
+# Streams that nobody encoded.
+
+
+def assert_valid(model: CodecModel, codes: Codes, level: int) -> None:
+    positions = codes.shape[0] * codes.shape[1]
+    for code_map, found, n in (
+        (model.top, codes.top, positions),
+        (model.bottom, codes.bottom, 4 * positions),
+    ):
+        for book, c in zip(code_map.books(level), found, strict=True):
+            assert c.shape == (n, book.groups)
+            assert (c >= 0).all()
+            assert (c < book.size).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.binary(max_size=400).map(lambda b: b[: len(b) // 4 * 4]),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.integers(0, 128),
+)
+def test_any_words_decode_to_a_picture_or_are_refused(
+    model: CodecModel, stream: bytes, width: int, height: int, level: int
+) -> None:
+    try:
+        codes = codec.unpack(model, stream, width, height, level)
+    except VqzError as error:
+        assert str(error).startswith("corrupt code stream: ")  # noqa: PT017
+    else:
+        assert_valid(model, codes, level)
+        assert codec.synthesise(model, codes, width, height, level).shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("stream", [b"", b"\0" * 4, b"\0" * 4000])
+def test_zeros_and_nothing_decode_to_a_picture(model: CodecModel, stream: bytes) -> None:
+    assert_valid(model, codec.unpack(model, stream, 40, 24, 64), 64)
+
+
+def test_ones_are_refused(model: CodecModel) -> None:
+    with pytest.raises(VqzError, match=r"^corrupt code stream: "):
+        codec.unpack(model, b"\xff" * 4000, 40, 24, 64)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5])
+def test_a_stream_cut_within_a_word_is_refused(model: CodecModel, cut: int) -> None:
+    stream = codec.encode(model, picture(40, 24), 64)
+    with pytest.raises(VqzError) as caught:
+        codec.decode(model, stream[:-cut], 40, 24, 64)
+    assert str(caught.value) == "corrupt code stream: its length is not a multiple of four"
+
+
+def test_a_flipped_bit_changes_the_codes(model: CodecModel) -> None:
+    codes = any_codes(model, 40, 24, 128)
+    stream, _ = codec.pack(model, codes, 128)
+    for place in range(0, len(stream) - 8, 16):
+        flipped = bytearray(stream)
+        flipped[place] ^= 1
+        try:
+            found = codec.unpack(model, bytes(flipped), 40, 24, 128)
+        except VqzError:
+            continue
+        assert_valid(model, found, 128)
+        assert digest(found) != digest(codes)
+
+
+# Pixels.
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    error = a.astype(np.float64) - b
+    return float(10 * np.log10(255**2 / np.square(error).mean()))
+
+
+def test_quality_and_size_grow_with_the_level(model: CodecModel) -> None:
+    pixels = picture(112, 96)
+    streams = [codec.encode(model, pixels, level) for level in (0, 64, 128)]
+    sizes = [len(stream) for stream in streams]
+    assert sizes == sorted(set(sizes))
+    decoded = [
+        codec.decode(model, stream, 112, 96, level)
+        for stream, level in zip(streams, (0, 64, 128), strict=True)
+    ]
+    qualities = [psnr(out, pixels) for out in decoded]
+    assert qualities == sorted(qualities)
+    assert qualities[-1] > 26
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_decoded_pictures_have_the_size_of_the_original(
+    model: CodecModel, width: int, height: int
+) -> None:
+    stream = codec.encode(model, picture(width, height), 100)
+    out = codec.decode(model, stream, width, height, 100)
+    assert out.shape == (height, width, 3)
+    assert out.dtype == np.uint8
+
+
+@pytest.mark.parametrize("colour", [(200, 90, 30), (255, 255, 255), (0, 0, 0), (255, 0, 0)])
+def test_a_flat_picture_stays_nearly_flat(model: CodecModel, colour: tuple[int, ...]) -> None:
+    pixels = np.full((33, 40, 3), colour, np.uint8)
+    out = codec.decode(model, codec.encode(model, pixels, 128), 40, 33, 128)
+    assert np.abs(out.astype(int) - pixels).max() <= 24
+
+
+def test_decoded_pixels_are_clamped_and_rounded(model: CodecModel) -> None:
+    values = [-0.3, 0.0, 0.4, 0.6, 100.4, 100.6, 254.4, 254.6, 255.0, 255.6, 300.0]
+
+    image = torch.tensor(values).expand(1, 3, 16, -1) / 255
+    decoder = SimpleNamespace(decode_top=lambda vectors, _: vectors, decode=lambda *_: image)
+    codes = any_codes(model, len(values), 16, 0)
+    fake = replace(model, transform=cast(Transform, decoder))
+    out = codec.synthesise(fake, codes, len(values), 16, 0)
+    assert out[5, :, 1].tolist() == [0, 0, 0, 1, 100, 101, 254, 255, 255, 255, 255]
+
+
+def test_the_picture_is_continued_by_its_edge(model: CodecModel) -> None:
+    """So a picture has the codes of one that was padded by hand."""
+    pixels = picture(33, 20)
+    padded = np.pad(pixels, ((0, 12), (0, 15), (0, 0)), mode="edge")
+    assert_equal(codec.analyse(model, pixels, 90), codec.analyse(model, padded, 90))
+
+
+def test_without_a_prior_to_pay_the_nearest_codewords_are_chosen(model: CodecModel) -> None:
+    """At a thousand times the weight of the distortion."""
+    level, code_map = 96, model.top
+    precious = replace(code_map, weight=1000 * code_map.weight)
+    rng = np.random.default_rng(0)
+    latent = rng.normal(0, 3, (20, 8)).astype(np.float32)
+    codes = codemap.choose(precious, latent, (4, 5), level, None)
+    for i, (book, c) in enumerate(zip(code_map.books(level), codes, strict=True)):
+        part = latent[:, code_map.prior.starts[i] : code_map.prior.starts[i + 1]]
+        points = 64 * part.reshape(20, book.groups, 1, book.dim).astype(np.float64)
+        distance = np.square(points - book.codewords).sum(3)
+        chosen = np.take_along_axis(distance, c[:, :, None], 2)[:, :, 0]
+        np.testing.assert_allclose(chosen, distance.min(2), rtol=0.02, atol=1)
+
+
+def test_choosing_by_the_prior_saves_bits(model: CodecModel) -> None:
+    rng = np.random.default_rng(0)
+    latent = rng.normal(0, 2, (100, 8)).astype(np.float32)
+
+    def bits(sweeps: int) -> float:
+        codes = codemap.choose(model.top, latent, (10, 10), 64, None, sweeps)
+        return codemap.encode(model.top, codes, (10, 10), 64, None, Encoder())
+
+    assert bits(1) < 0.9 * bits(0)
+
+
+@pytest.mark.parametrize("level", [64, 128])
+def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, level: int) -> None:
+    """In the context of the nearest ones, and by the frequencies that the coder works with."""
+    code_map, shape = model.top, (10, 10)
+    latent = np.random.default_rng(0).normal(0, 2, (100, 8)).astype(np.float32)
+    nearest = codemap.choose(code_map, latent, shape, level, None, sweeps=0)
+    chosen = codemap.choose(code_map, latent, shape, level, None, sweeps=1)
+    books, starts = code_map.books(level), code_map.prior.starts
+    coding = Coding(code_map.prior, Layout(*shape, code_map.tile), level, None)
+    cells, places, _ = coding.layout.order
+    for i, (book, c) in enumerate(zip(books, nearest, strict=True)):
+        coding.put(cells, i, book.vectors(c)[places])
+    hidden = coding.hidden(cells, places)
+    for i, (book, c) in enumerate(zip(books, chosen, strict=True)):
+        channels = slice(starts[i], starts[i + 1])
+        points = latent[places, channels].reshape(100, book.groups, 1, book.dim)
+        weight = code_map.weight[level // 16, channels].reshape(book.groups, 1, book.dim)
+        distortion = (weight * np.square(points - book.codewords / 64)).sum(3)
+        counts = book.counts(coding.features(cells, hidden, i)).reshape(distortion.shape)
+        cost = distortion - np.log2((counts + 1) / 2**24)
+        found = np.take_along_axis(cost, c[places][:, :, None], 2)[:, :, 0]
+        assert (found <= cost.min(2) + 1).all()  # the rarest counts are rounded
+        assert np.mean(found <= cost.min(2) + 0.01) > 0.95
+
+
+def test_levels_between_trained_ones_use_the_nearest_codebooks(model: CodecModel) -> None:
+    at = [model.top.trained_level(level) for level in range(129)]
+    expected = [(level + 8) // 16 for level in range(129)]
+    assert at == expected
+    assert at[7:9] == [0, 1]
+    assert at[128] == 8
+
+
+# The whole of it, from the Python interface.
+
+
+def test_compress_and_decompress(exported: Path, model: CodecModel) -> None:
+    pixels = picture(50, 35)
+    data = vqzip.compress(Image.fromarray(pixels), quality=80, model=exported)
+    info = vqzip.info(data)
+    assert (info.width, info.height) == (50, 35)
+    assert info.fingerprint == model.fingerprint.hex()
+    out = np.asarray(vqzip.decompress(data, model=exported))
+    stream = codec.encode(model, pixels, info.level)
+    np.testing.assert_array_equal(out, codec.decode(model, stream, 50, 35, info.level))
+    assert info.chunks == {"C": len(stream)}
