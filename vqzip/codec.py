@@ -13,7 +13,7 @@ from torch import Tensor
 from vqzip import codemap
 from vqzip.codemap import CodeMap
 from vqzip.entropy import Decoder, Encoder
-from vqzip.integer import CODEWORD_ONE, INPUT_MAX, INPUT_SHIFT, Floats, Ints, Lift, shift_right
+from vqzip.integer import CODEWORD_ONE, Floats, Ints, Lift
 from vqzip.vqvae import TOP_STRIDE, Transform
 
 Pixels = NDArray[np.uint8]
@@ -61,8 +61,7 @@ def _vectors(code_map: CodeMap, codes: list[Ints], shape: tuple[int, int], level
 
 def _condition(model: CodecModel, codes: list[Ints], shape: tuple[int, int], level: int) -> Floats:
     """Top codes to the condition of the bottom prior (positions of the bottom map, channels)."""
-    scaled = model.top.vectors(codes, level) * model.top.prior.inverse_unit[level]
-    inputs = np.clip(shift_right(scaled, INPUT_SHIFT), -INPUT_MAX, INPUT_MAX).astype(np.float32)
+    inputs = model.top.prior.inputs(model.top.vectors(codes, level), level)
     lifted = model.lift(inputs.reshape(*shape, -1), slice(None))
     return lifted.reshape(-1, lifted.shape[-1])
 

@@ -171,6 +171,12 @@ class IntegerPixelCNN:
             raise VqzError(f"model: {name}.precision is out of range")
         self.starts = np.cumsum((0, *slices))
 
+    def inputs(self, vectors: Ints, level: int, start: int = 0) -> Floats:
+        """Codewords (n, channels from `start` on), in sixty-fourths, as the network sees them."""
+        scaled = vectors * self.inverse_unit[level, start : start + vectors.shape[1]]
+        limited = np.clip(shift_right(scaled, INPUT_SHIFT), -INPUT_MAX, INPUT_MAX)
+        return limited.astype(np.float32)
+
 
 class Coding:
     """A map on its way through the prior: the state that decoding fills step by step."""
@@ -190,10 +196,7 @@ class Coding:
     def put(self, cells: Ints, slice_index: int, vectors: Ints) -> None:
         """Store a slice's codewords (n, channels of the slice), in sixty-fourths, as input."""
         start, end = self.prior.starts[slice_index : slice_index + 2]
-        scaled = vectors * self.prior.inverse_unit[self.level, start:end]
-        self.inputs[cells, start:end] = np.clip(
-            shift_right(scaled, INPUT_SHIFT), -INPUT_MAX, INPUT_MAX
-        )
+        self.inputs[cells, start:end] = self.prior.inputs(vectors, self.level, start)
 
     def hidden(self, cells: Ints, places: Ints) -> Floats:
         """Activations (n, width) that all slices of the positions share.

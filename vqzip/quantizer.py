@@ -129,6 +129,11 @@ class Codebook(nn.Module):
         phi = codeword_features(self.labels)
         return torch.baddbmm(self.bias[:, None], self._group(features), phi.transpose(1, 2))
 
+    def likely(self, features: Tensor) -> Tensor:
+        """Logits (G, N, K) below the largest, none rarer than the coder's rarest."""
+        logits = self.logits(features)
+        return (logits - logits.amax(2, keepdim=True)).clamp_min(math.log(RAREST))
+
     def closeness(self, error: Tensor) -> Tensor:
         """Minus the squared error (G, N, K) up to a constant; `error` from `error_features`."""
         phi = codeword_features(self.codewords)
@@ -237,13 +242,8 @@ class Quantizer(nn.Module):
         error (C, FEATURES, N) from `error_features` with weights in nats, prior (C, FEATURES, N)
         from `natural_features`.
         """
-        codes = []
         parts = zip(self.at(level), self._parts(error), self._parts(prior), strict=True)
-        for book, e, p in parts:
-            logits = book.logits(p)
-            likely = (logits - logits.amax(2, keepdim=True)).clamp_min(math.log(RAREST))
-            codes.append((book.closeness(e) + likely).argmax(2))
-        return codes
+        return [(book.closeness(e) + book.likely(p)).argmax(2) for book, e, p in parts]
 
     @torch.no_grad()
     def rate_gradient(
@@ -261,8 +261,7 @@ class Quantizer(nn.Module):
             if book.size == 1:
                 gradients.append(torch.zeros_like(error[:, 0]))
                 continue
-            logits = book.logits(part)
-            bits = -(logits - logits.amax(2, keepdim=True)).clamp_min(math.log(RAREST))
+            bits = -book.likely(part)
             soft = book.closeness(error).softmax(2)
             excess = soft * (bits - (soft * bits).sum(2, keepdim=True))
             covariance = torch.bmm(excess, book.codewords)  # (G, N, d)
