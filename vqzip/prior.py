@@ -88,16 +88,23 @@ class Arithmetic:
 
     def __init__(self) -> None:
         self.integer = False
+        self.mixed_precision = False
+        """Products in bfloat16, to train faster; errors are smaller than those of int8."""
 
-    def conv(self, layer: nn.Conv2d, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`layer` on `x`, its weight masked."""
+    def conv(
+        self, layer: nn.Conv2d, x: Tensor, mask: Tensor | None = None, precise: bool = False
+    ) -> Tensor:
+        """`layer` on `x`, its weight masked; `precise` is never in bfloat16."""
         weight = layer.weight if mask is None else layer.weight * mask
         if self.integer:
             step = weight.detach().abs().amax((1, 2, 3), keepdim=True) / WEIGHT_MAX + 1e-12
             weight = round_through(weight / step) * step
         if isinstance(layer, CausalConv):
             x = layer.pad(x)
-        return F.conv2d(x, weight, layer.bias, padding=layer.padding)
+        if not self.mixed_precision or precise:
+            return F.conv2d(x, weight, layer.bias, padding=layer.padding)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return F.conv2d(x, weight, layer.bias, padding=layer.padding).float()
 
     def activation(self, x: Tensor) -> Tensor:
         """The prior's nonlinearity, max(0, min(x, ACTIVATION_MAX))."""
@@ -189,7 +196,7 @@ class PixelCNN(nn.Module):
         u = activation(conv(self.to_slices, activation(f)) + previous)
         parts = torch.split(u, self.config.slice_width, 1)
         heads = zip(self.head_layers(), parts, strict=True)
-        out = torch.cat([conv(head, part) for head, part in heads], 1)
+        out = torch.cat([conv(head, part, precise=True) for head, part in heads], 1)
         b, _, h, w = out.shape
         out = out.view(b, self.config.channels, FEATURES, h, w)
         mean, log_scale, *tails = out.unbind(2)

@@ -18,6 +18,7 @@ from vqzip.lapped import lapped_kernels
 
 BOTTOM_STRIDE = 8
 TOP_STRIDE = 16
+REFINE_STRIDE = 4
 _BASIS = 3 * BOTTOM_STRIDE**2  # channels of the lapped transform
 
 
@@ -34,6 +35,8 @@ class TransformConfig:
     decoder_blocks: int = 4
     pyramid_channels: int = 5
     """Low-frequency channels whose means the top map starts with."""
+    refine_width: int = 0
+    """Width of the decoder's last layers, at stride 4; none if zero."""
     levels: int = 9
     lowest_lambda: float = 0.0005
 
@@ -64,8 +67,49 @@ class Bottleneck(nn.Module):
         return x + y
 
 
-def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Bottleneck(width) for _ in range(count)))
+class Refine(nn.Module):
+    """What the decoder adds to the lapped synthesis: two 3x3 layers at stride 4.
+
+    They see the image that the synthesis gives and features finer than its blocks, so that they can
+    smooth over the period of the blocks where an edge does not forbid it.  Starts as nothing.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        pixels = 3 * REFINE_STRIDE**2
+        ratio = BOTTOM_STRIDE // REFINE_STRIDE
+        self.ratio = ratio
+        self.finer = nn.Conv2d(inputs, width * ratio**2, 1)
+        self.mix = nn.Conv2d(pixels + width, width, 3, padding=1)
+        self.residual = nn.Conv2d(width, pixels, 3, padding=1)
+        with torch.no_grad():
+            nn.init.zeros_(self.residual.weight)
+            assert self.residual.bias is not None
+            nn.init.zeros_(self.residual.bias)
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        """Features (B, inputs, H/8, W/8) and an image (B, 3, H, W) to a better image."""
+        fine = F.pixel_shuffle(self.finer(features), self.ratio)
+        packed = F.pixel_unshuffle(image, REFINE_STRIDE)
+        residual: Tensor = self.residual(F.silu(self.mix(torch.cat([packed, fine], 1))))
+        return image + F.pixel_shuffle(residual, REFINE_STRIDE)
+
+
+class Blocks(nn.Sequential):
+    """Bottlenecks one after the other; in training in bfloat16 if `mixed_precision` is set."""
+
+    mixed_precision = False
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__(*(Bottleneck(width) for _ in range(count)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape."""
+        mixed = self.mixed_precision and self.training
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
+            for block in self:
+                x = block(x)
+        return x.float()
 
 
 def _near_zero(inputs: int, outputs: int, size: int = 1) -> nn.Conv2d:
@@ -102,22 +146,23 @@ class Transform(nn.Module):
         kernels = torch.tensor(lapped_kernels(BOTTOM_STRIDE), dtype=torch.float32)
 
         self.analysis = nn.Conv2d(3, width, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
-        self.encoder = _blocks(width, config.encoder_blocks)
+        self.encoder = Blocks(width, config.encoder_blocks)
         self.top_down = _near_zero(width, top, 2)
-        self.top_encoder = _blocks(top, config.top_blocks)
+        self.top_encoder = Blocks(top, config.top_blocks)
         self.top_project = _near_zero(top, config.top_latents)
 
         self.top_embed = _near_zero(config.top_latents, top)
-        self.top_decoder = _blocks(top, config.top_blocks)
+        self.top_decoder = Blocks(top, config.top_blocks)
         self.top_up = _near_zero(top, 4 * width)
 
         self.bottom_merge = _near_zero(2 * width, width)
-        self.bottom_encoder = _blocks(width, config.bottom_blocks)
+        self.bottom_encoder = Blocks(width, config.bottom_blocks)
         self.bottom_project = _near_zero(width, config.bottom_latents)
 
         self.decoder_merge = _near_zero(config.bottom_latents + width, width)
-        self.decoder = _blocks(width, config.decoder_blocks)
+        self.decoder = Blocks(width, config.decoder_blocks)
         self.synthesis = nn.ConvTranspose2d(width, 3, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
+        self.refine = Refine(width, config.refine_width) if config.refine_width else None
         with torch.no_grad():
             for lapped in (self.analysis, self.synthesis):
                 lapped.weight.copy_(kernels)
@@ -161,8 +206,9 @@ class Transform(nn.Module):
     def freeze_encoder(self) -> None:
         """Keep all that codes depend on as it is; the decoder alone remains to be trained."""
         self.requires_grad_(False)
-        for part in (self.decoder_merge, self.decoder, self.synthesis):
-            part.requires_grad_(True)
+        for part in (self.decoder_merge, self.decoder, self.synthesis, self.refine):
+            if part is not None:
+                part.requires_grad_(True)
         self.bottom_ungain.requires_grad_(True)
         self.decoder_scale.requires_grad_(True)
 
@@ -194,7 +240,10 @@ class Transform(nn.Module):
         """Bottom code vectors and h to the image (B, 3, H, W), not clamped to [0, 1]."""
         x = vectors * at_level(self.bottom_ungain, level).exp()
         x = self.decoder_merge(torch.cat([x, h], 1)) * (1 + at_level(self.decoder_scale, level))
-        x = F.pad(self.decoder(x), (1, 1, 1, 1), mode="replicate")
+        x = self.decoder(x)
         margin = BOTTOM_STRIDE + BOTTOM_STRIDE // 2
-        image: Tensor = self.synthesis(x)
-        return image[:, :, margin:-margin, margin:-margin] + 0.5
+        image: Tensor = self.synthesis(F.pad(x, (1, 1, 1, 1), mode="replicate"))
+        image = image[:, :, margin:-margin, margin:-margin]
+        if self.refine is not None:
+            image = self.refine(x, image)
+        return image + 0.5
