@@ -8,7 +8,6 @@ section 3).  This learns the transform fast and no codebook can collapse.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,16 +15,8 @@ from torch import Tensor
 from vqzip.model import Model
 from vqzip.quantizer import SMALLEST_SCALE
 from vqzip.train.loop import Stage
+from vqzip.train.loss import LossConfig, rate_distortion_loss
 from vqzip.vqvae import at_level
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weight of the levels against each other."""
-
-    level_balance: float = 0.35
-    """Samples are weighted by lambda^-level_balance, so that no level dominates."""
-    reference_lambda: float = 0.01
 
 
 def gaussian_bits(latent: Tensor, natural: Tensor) -> Tensor:
@@ -66,16 +57,6 @@ def forward(model: Model, image: Tensor, level: Tensor) -> dict[str, Tensor]:
         "top": top_bits.sum((1, 2, 3)) / pixels,
         "bottom": bottom_bits.sum((1, 2, 3)) / pixels,
     }
-
-
-def rate_distortion_loss(
-    model: Model, out: dict[str, Tensor], image: Tensor, level: Tensor, config: LossConfig
-) -> Tensor:
-    """`lambda * 255^2 * MSE + bits per pixel`, levels balanced; a scalar."""
-    lam = model.transform.config.lagrangian(level)
-    mse = (out["image"] - image).square().mean((1, 2, 3))
-    loss = lam * 255**2 * mse + out["top"] + out["bottom"]
-    return (loss * (config.reference_lambda / lam) ** config.level_balance).mean()
 
 
 class Relaxed(Stage):
