@@ -342,3 +342,39 @@ def test_perplexity_is_the_number_of_codewords_in_use() -> None:
     codebook.count.copy_(torch.tensor([[1.0, 1, 1, 1], [0, 5, 5, 0], [0, 0, 0, 2]]))
     torch.testing.assert_close(codebook.perplexity(), torch.tensor([4.0, 2, 1]))
     assert codebook.usage()[1].tolist() == [0, 0.5, 0.5, 0]
+
+
+def test_choice_gradient_is_that_of_the_expected_cost() -> None:
+    torch.manual_seed(0)
+    quantizer = Quantizer(QuantizerConfig((2, 2), (((1, 5), (2, 6)),)))
+    for book in quantizer.at(0):
+        book.place(torch.randn(book.groups, book.size, book.dim))
+    latent = torch.randn(4, 3, requires_grad=True)
+    temperature = 0.6
+    costs = [torch.randn(book.groups, 3, book.size) for book in quantizer.at(0)]
+
+    total = torch.zeros(())
+    for part, book, cost in zip(latent.split(2), quantizer.at(0), costs, strict=True):
+        points = part.reshape(book.groups, book.dim, 3).transpose(1, 2)
+        distance = (points[:, :, None] - book.codewords[:, None]).square().sum(3)
+        total = total + ((-distance / (2 * temperature**2)).softmax(2) * cost).sum()
+    (expected,) = torch.autograd.grad(total, latent)
+
+    soft = quantizer.soft_choice(latent.detach(), 0, temperature)
+    found = quantizer.choice_gradient(soft, costs, 0, temperature)
+    torch.testing.assert_close(found, expected)
+
+
+def test_choice_gradient_of_a_distortion_is_straight_through_on_a_lattice_on_average() -> None:
+    quantizer = Quantizer(QuantizerConfig((1,), (((1, 41),),)))
+    quantizer.at(0)[0].place(torch.arange(-20.0, 21)[None, :, None])
+    latent = torch.linspace(-10, 10, 20001)[None, :-1]
+    soft = quantizer.soft_choice(latent, 0, 0.35)
+    costs = quantizer.code_distortion(0, torch.full_like(latent, 3.0))
+    found = quantizer.choice_gradient(soft, costs, 0, 0.35)
+    assert float(found.mean()) == pytest.approx(3.0, rel=1e-4)
+    beyond = torch.tensor([[25.0]])
+    far = quantizer.choice_gradient(
+        quantizer.soft_choice(beyond, 0, 0.35), quantizer.code_distortion(0, beyond), 0, 0.35
+    )
+    assert float(far.abs().max()) < 1e-6

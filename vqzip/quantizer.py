@@ -148,6 +148,10 @@ class Codebook(nn.Module):
         p = self.usage()
         return torch.exp(-(p * p.clamp_min(1e-12).log()).sum(1))
 
+    def state(self) -> list[Tensor]:
+        """All that `update` and `reseed` change."""
+        return [self.codewords, self.labels, self.count, self.total, self.bias.data]
+
     def vectors(self, codes: Tensor) -> Tensor:
         """Codes (G, N) to vectors (C, N)."""
         index = codes[:, :, None].expand(-1, -1, self.dim)
@@ -246,27 +250,50 @@ class Quantizer(nn.Module):
         return [(book.closeness(e) + book.likely(p)).argmax(2) for book, e, p in parts]
 
     @torch.no_grad()
-    def rate_gradient(
-        self, latent: Tensor, level: int, prior: Tensor, temperature: float
-    ) -> Tensor:
-        """Gradient (C, N) of the expected bits of latents (C, N) under a soft choice of codeword.
+    def soft_choice(self, latent: Tensor, level: int, temperature: float) -> list[Tensor]:
+        """A soft choice of codewords for latents (C, N): weights q (G, N, K) for each slice.
 
-        With q = softmax(-|z - c_k|^2 / (2 T^2)) the gradient of E_q[bits] is Cov_q(bits, c) / T^2
-        for fixed bits; between two neighbouring codewords about the difference of their bits.
+        q = softmax(-|z - c_k|^2 / (2 T^2)).
         """
         weight = latent.new_full((len(latent),), 0.5 / temperature**2)
-        errors = self._parts(error_features(latent, weight))
+        parts = self._parts(error_features(latent, weight))
+        return [
+            book.closeness(part).softmax(2)
+            for book, part in zip(self.at(level), parts, strict=True)
+        ]
+
+    @torch.no_grad()
+    def choice_gradient(
+        self, soft: list[Tensor], costs: list[Tensor], level: int, temperature: float
+    ) -> Tensor:
+        """Gradient (C, N) in the latents of the expected cost of a soft choice.
+
+        `costs` (G, N, K) for each slice, held fixed: the gradient of E_q[cost] is
+        Cov_q(cost, c) / T^2, between two neighbouring codewords about the difference of their
+        costs.  It is zero where no other codeword is near, so nothing is pushed out of reach.
+        """
         gradients = []
-        for book, error, part in zip(self.at(level), errors, self._parts(prior), strict=True):
-            if book.size == 1:
-                gradients.append(torch.zeros_like(error[:, 0]))
-                continue
-            bits = -book.likely(part)
-            soft = book.closeness(error).softmax(2)
-            excess = soft * (bits - (soft * bits).sum(2, keepdim=True))
+        for book, q, cost in zip(self.at(level), soft, costs, strict=True):
+            excess = q * (cost - (q * cost).sum(2, keepdim=True))
             covariance = torch.bmm(excess, book.codewords)  # (G, N, d)
-            gradients.append(covariance.transpose(1, 2).reshape(-1, latent.shape[1]))
-        return torch.cat(gradients) / (math.log(2) * temperature**2)
+            gradients.append(covariance.transpose(1, 2).reshape(-1, q.shape[1]))
+        return torch.cat(gradients) / temperature**2
+
+    @torch.no_grad()
+    def code_bits(self, level: int, prior: Tensor) -> list[Tensor]:
+        """Bits (G, N, K) of every codeword under the prior's features, up to a constant."""
+        parts = zip(self.at(level), self._parts(prior), strict=True)
+        return [-book.likely(part) / math.log(2) for book, part in parts]
+
+    @torch.no_grad()
+    def code_distortion(self, level: int, slope: Tensor) -> list[Tensor]:
+        """`slope . c_k` (G, N, K) of a distortion's gradient (C, N) in the code vectors."""
+        sizes = list(self.config.slices)
+        costs = []
+        for book, part in zip(self.at(level), torch.split(slope, sizes), strict=True):
+            grouped = part.reshape(book.groups, book.dim, -1).transpose(1, 2)
+            costs.append(torch.bmm(grouped, book.codewords.transpose(1, 2)))
+        return costs
 
     def vectors(self, codes: list[Tensor], level: int) -> Tensor:
         """Codes to vectors (C, N)."""
@@ -280,7 +307,7 @@ class Quantizer(nn.Module):
         for book, c, part in zip(self.at(level), codes, self._parts(prior), strict=True):
             if book.size == 1:
                 continue
-            logits = book.logits(part)
-            chosen = logits.gather(2, c[:, :, None])[:, :, 0] - logits.logsumexp(2)
+            # Not by logsumexp, whose exponentials of far codewords take ten times as long.
+            chosen = book.logits(part).log_softmax(2).gather(2, c[:, :, None])[:, :, 0]
             total = total - torch.logaddexp(chosen, rarest).sum()
         return total / math.log(2)

@@ -1,14 +1,14 @@
 """Stage 3: the VQ-VAE proper, everything trained together on hard codes.
 
-Codes are chosen as the encoder chooses them, by distortion plus the prior's bits; the decoder sees
-codewords through the straight-through estimator; codebooks follow by moving averages, the latents
-are drawn to them by the commitment loss; the prior learns on the codes' true cross-entropy, in the
-arithmetic that the integer network will have.  The encoder feels the rate through the expected
-bits of a soft choice of codeword.
+Codes are chosen as the encoder chooses them, by distortion plus the prior's bits, and gradients
+pass the choice as `quantize.py` says; codebooks follow by moving averages, the latents are drawn to
+them by the commitment loss; the prior learns on the codes' true cross-entropy, in the arithmetic
+that the integer network will have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,11 +16,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vqzip.model import Model
-from vqzip.prior import PixelCNN
-from vqzip.quantizer import Codebook, Quantizer, error_features, natural_features
+from vqzip.quantizer import Codebook, Quantizer
 from vqzip.train.loop import Stage
-from vqzip.train.relaxed import LossConfig, rate_distortion_loss
-from vqzip.vqvae import at_level
+from vqzip.train.loss import LossConfig, rate_distortion_loss
+from vqzip.train.quantize import Quantized, quantize
+from vqzip.vqvae import Blocks, at_level
 
 
 @dataclass(frozen=True)
@@ -32,74 +32,10 @@ class JointConfig:
     """Bits for a squared code unit between latent and codeword, beta in the VQ-VAE loss."""
     temperature: float = 0.35
     """Of the soft choice, in code units; at this one bits rise about linearly between codes."""
+    mixed_precision: bool = True
+    """Most products in bfloat16 where the processor has it, which is 1.2 times faster."""
     train_encoder: bool = True
     """If not, only what comes after the codes is trained: codebooks, prior and decoder."""
-
-
-@dataclass
-class Quantized:
-    """One map after quantization."""
-
-    vectors: Tensor  # (B, C, H, W), straight-through
-    codes: list[list[Tensor]]  # of each sample, of each slice
-    bits: Tensor  # (B,) true cross-entropy of the codes
-    soft_bits: Tensor  # (B,) of no meaning but for its gradient in the latents
-    commitment: Tensor  # (B,)
-
-
-def quantize(
-    latent: Tensor,
-    weight: Tensor,
-    quantizer: Quantizer,
-    prior: PixelCNN,
-    gain: Tensor,
-    level: Tensor,
-    condition: Tensor | None,
-    temperature: float,
-) -> Quantized:
-    """Choose codes for latents (B, C, H, W): the nearest, then by distortion and the prior."""
-    b, c, h, w = latent.shape
-    nearest = [int(x) for x in level.round()]
-    errors = [
-        error_features(z.flatten(1), row)
-        for z, row in zip(latent.detach(), weight[:, :, 0, 0], strict=True)
-    ]
-    pairs = list(zip(errors, nearest, strict=True))
-
-    def look_up(codes: list[list[Tensor]]) -> Tensor:
-        found = [quantizer.vectors(k, at) for k, at in zip(codes, nearest, strict=True)]
-        return torch.stack(found).view(b, c, h, w)
-
-    with torch.no_grad():
-        vectors = look_up([quantizer.nearest(error, at) for error, at in pairs])
-        expected = prior(vectors, gain, level, condition).flatten(3)
-        codes = [
-            quantizer.assign(error, at, natural_features(natural))
-            for (error, at), natural in zip(pairs, expected, strict=True)
-        ]
-        vectors = look_up(codes)
-    through = latent + (vectors - latent).detach()
-    natural = prior(through, gain, level, condition)
-    bits = [
-        quantizer.bits(k, at, natural_features(n.flatten(2)))
-        for k, at, n in zip(codes, nearest, natural, strict=True)
-    ]
-    if not latent.requires_grad:
-        nothing = torch.zeros(b)
-        return Quantized(through, codes, torch.stack(bits), nothing, nothing)
-    slope = torch.stack(
-        [
-            quantizer.rate_gradient(z.flatten(1), at, natural_features(n.flatten(2)), temperature)
-            for z, at, n in zip(latent.detach(), nearest, natural.detach(), strict=True)
-        ]
-    )
-    return Quantized(
-        vectors=through,
-        codes=codes,
-        bits=torch.stack(bits),
-        soft_bits=(latent * slope.view_as(latent)).sum((1, 2, 3)),
-        commitment=(latent - vectors).square().sum((1, 2, 3)),
-    )
 
 
 @dataclass
@@ -181,6 +117,12 @@ def forward(
     }
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32."""
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(known and known())
+
+
 class Joint(Stage):
     """The stage as the training loop runs it."""
 
@@ -191,12 +133,38 @@ class Joint(Stage):
         super().__init__()
         self.model, self.config = model, config
         model.prior.arithmetic.integer = True
+        if config.mixed_precision and has_bfloat16():
+            model.prior.arithmetic.mixed_precision = True
+            for part in model.transform.modules():
+                if isinstance(part, Blocks):
+                    part.mixed_precision = True
         if not config.train_encoder:
             model.transform.freeze_encoder()
 
     def forward(self, image: Tensor, level: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss and metrics of a batch (B, 3, H, W) at levels (B,)."""
         return forward(self.model, image, level, self.config)
+
+
+@dataclass
+class Move:
+    """What a batch says of one codebook."""
+
+    book: Codebook
+    uses: Tensor  # (G, K)
+    sums: Tensor  # (G, K, d)
+    seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # latents and their codes
+
+
+def at_once(tensors: list[Tensor], collective: Callable[[Tensor], object]) -> None:
+    """A collective operation on many small tensors as one; nothing in a single process."""
+    if not dist.is_initialized():
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    collective(flat)
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 @torch.no_grad()
@@ -210,27 +178,26 @@ def move_codebooks(
     config = quantizer.config
     slices = list(config.slices)
     nearest = [int(x) for x in level.round()]
+    moves: list[Move] = []
     for at in range(len(config.groups)):
         samples = [i for i, x in enumerate(nearest) if x == at]
-        if not samples and not dist.is_initialized():
-            continue
         parts = [torch.split(latent[i].flatten(1), slices) for i in samples]
         for s, book in enumerate(quantizer.at(at)):
-            pairs = [(part[s], codes[i][s]) for part, i in zip(parts, samples, strict=True)]
-            uses, sums = torch.zeros_like(book.count), torch.zeros_like(book.total)
-            for part, chosen in pairs:
-                more_uses, more_sums = book.statistics(part, chosen)
-                uses += more_uses
-                sums += more_sums
-            if dist.is_initialized():
-                dist.all_reduce(uses)
-                dist.all_reduce(sums)
-            if book.size == 1 or not uses.any():
+            if book.size == 1:
                 continue
-            book.update(uses, sums, config.decay, config.dead_count)
-            for part, chosen in pairs:
-                book.reseed(part, chosen, config.dead_count, config.overload)
-            if dist.is_initialized() and book.dim > 1:  # the first process's seeds are everyone's
-                state = (book.codewords, book.labels, book.count, book.total, book.bias.data)
-                for tensor in state:
-                    dist.broadcast(tensor, 0)
+            move = Move(book, torch.zeros_like(book.count), torch.zeros_like(book.total))
+            move.seen = [(part[s], codes[i][s]) for part, i in zip(parts, samples, strict=True)]
+            for part, chosen in move.seen:
+                uses, sums = book.statistics(part, chosen)
+                move.uses += uses
+                move.sums += sums
+            moves.append(move)
+    at_once([move.uses for move in moves] + [move.sums for move in moves], dist.all_reduce)
+    for move in moves:
+        if move.uses.any():
+            move.book.update(move.uses, move.sums, config.decay, config.dead_count)
+            for part, chosen in move.seen:
+                move.book.reseed(part, chosen, config.dead_count, config.overload)
+    # The first process's seeds are everyone's.
+    seeded = [move.book for move in moves if move.book.dim > 1]
+    at_once([x for book in seeded for x in book.state()], lambda flat: dist.broadcast(flat, 0))
