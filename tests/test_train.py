@@ -16,7 +16,7 @@ from PIL import Image
 import vqzip
 from vqzip.train.command import train
 from vqzip.train.data import DataConfig, batches, find_photos, split
-from vqzip.train.loop import PlanConfig, rate_fraction
+from vqzip.train.loop import PlanConfig, rate_fraction, stratified
 from vqzip.train.optim import Muon, OptimConfig, orthogonalize
 
 MINUTES = 0.2
@@ -135,6 +135,25 @@ def test_rate_warms_up_stays_and_falls() -> None:
     assert rate_fraction(plan, optim, 9, 0.3) == 1.0
     assert rate_fraction(plan, optim, 99, 0.75) == pytest.approx(0.55)
     assert rate_fraction(plan, optim, 99, 1.0) == pytest.approx(0.1)
+
+
+def test_levels_of_a_batch_are_spread_evenly() -> None:
+    levels = stratified(8)
+    assert (levels * 8).floor().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_training_goes_on_from_a_finished_model(
+    trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    train(photos, tmp_path, minutes=0.02, preset="tiny", seed=0, start=trained)
+    assert not (tmp_path / "relaxed.pt").exists()
+    before = (trained / "curve.tsv").read_text().splitlines()
+    after = (tmp_path / "curve.tsv").read_text().splitlines()
+    assert after[: len(before)] == before
+    last, now = (float(rows[-1].split("\t")[0]) for rows in (before, after))
+    assert now > last
+    image = vqzip.decompress(vqzip.compress(photos / "00.png", 60, tmp_path), tmp_path)
+    assert image.size == (120, 90)
 
 
 def test_orthogonalize_evens_singular_values() -> None:

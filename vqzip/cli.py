@@ -185,7 +185,8 @@ def info(source: str, as_json: bool) -> int:
 )
 @click.option("--preset", default="photo", show_default=True, help="Kind of model to train.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
-def train(folder: str, out: str, minutes: float, preset: str, seed: int) -> int:
+@click.option("--from", "start", metavar="DIR", help="Go on from this model.")
+def train(folder: str, out: str, minutes: float, preset: str, seed: int, start: str | None) -> int:
     """Train a model on the pictures in FOLDER.
 
     Run the same command again to resume a training that was interrupted.
@@ -194,7 +195,8 @@ def train(folder: str, out: str, minutes: float, preset: str, seed: int) -> int:
     with report.about(folder):
         from vqzip.train.command import train as run
 
-        run(Path(folder), Path(out), minutes=minutes, preset=preset, seed=seed)
+        before = None if start is None else Path(start)
+        run(Path(folder), Path(out), minutes=minutes, preset=preset, seed=seed, start=before)
     return report.exit_code
 
 

@@ -104,15 +104,14 @@ def save(tensors: Tensors, config: dict[str, Any], folder: Path) -> bytes:
     return name
 
 
-def load_model(path: str | os.PathLike[str] | None = None) -> CodecModel:
-    """Load a model from its folder, or the default one.
+def load_tensors(folder: Path) -> tuple[Tensors, dict[str, Any]]:
+    """A model's tensors and configuration, as `save` took them.
 
-    Raises VqzError when it is missing, damaged or not exact.
+    Raises VqzError when they are missing, damaged or cannot be meant.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    folder = models_folder() / DEFAULT if path is None else Path(path)
     config = _read_config(folder)
     try:
         tensors: Tensors = load_file(folder / "model.safetensors")
@@ -122,7 +121,21 @@ def load_model(path: str | os.PathLike[str] | None = None) -> CodecModel:
     if name.hex() != config.get("fingerprint"):
         raise VqzError(f"{folder}: damaged model: its fingerprint is {name.hex()}")
     try:
-        return _assemble(tensors, config, name)
+        _check(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise VqzError(f"{folder}: not a model of this version: {error}") from error
+    return tensors, config
+
+
+def load_model(path: str | os.PathLike[str] | None = None) -> CodecModel:
+    """Load a model from its folder, or the default one.
+
+    Raises VqzError when it is missing, damaged or not exact.
+    """
+    folder = models_folder() / DEFAULT if path is None else Path(path)
+    tensors, config = load_tensors(folder)
+    try:
+        return _assemble(tensors, config, bytes.fromhex(config["fingerprint"]))
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise VqzError(f"{folder}: not a model of this version: {error}") from error
 
@@ -136,8 +149,6 @@ def _assemble(tensors: Tensors, config: dict[str, Any], name: bytes) -> CodecMod
     from vqzip.entropy import CodebookTable
     from vqzip.integer import IntegerPixelCNN, Lift
     from vqzip.vqvae import Transform, TransformConfig
-
-    _check(config)
 
     def code_map(which: str, tile: int) -> CodeMap:
         slices = tuple(config[which]["slices"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -18,22 +18,55 @@ from vqzip.train import codebooks, relaxed
 from vqzip.train.data import batches, find_photos, split
 from vqzip.train.export import export
 from vqzip.train.joint import Joint
-from vqzip.train.loop import PlanConfig, Progress, Training, is_first, save_atomically
+from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first, save_atomically
 from vqzip.train.presets import PRESETS, Preset
 from vqzip.train.relaxed import Relaxed
+from vqzip.train.restore import restore
 from vqzip.train.validate import Validation
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+@dataclass
+class Run:
+    """What all stages of one training share."""
+
+    recipe: Preset
+    photos: list[Path]
+    out: Path
+    minutes: float
+    seed: int
+    start: Path | None
+    """A finished model to go on from, in place of the first two stages."""
+    validation: Validation
+
+    def say(self, line: str) -> None:
+        """Tell how it goes, once however many processes there are."""
+        if is_first():
+            click.echo(line, err=True)
+
+    def train(self, stage: Stage, training: Training, before: Progress) -> Model:
+        """One stage to its end; `before` is what earlier stages took."""
+        measure = self.validation.relaxed if stage.name == "relaxed" else self.validation.joint
+
+        def milestone(averaged: Model, progress: Progress) -> None:
+            seconds = before.seconds + progress.seconds
+            crops = before.crops + progress.crops
+            measure(averaged, Progress(seconds=seconds, crops=crops), self.say)
+
+        # A new stream of crops after every resumption, and in every process.
+        rank, processes = _process()
+        seed = hash((self.seed, training.progress.step, rank))
+        data = dataclasses.replace(self.recipe.data, batch=self.recipe.data.batch // processes)
+        return training.run(batches(self.photos, data, seed), self.say, milestone)
 
 
-def train(folder: Path, out: Path, *, minutes: float, preset: str, seed: int) -> None:
+def train(
+    folder: Path, out: Path, *, minutes: float, preset: str, seed: int, start: Path | None = None
+) -> None:
     """Train a model on the photos below `folder` and write it to `out`.
 
     Checkpoints are kept in `out`, too: the same call resumes, and a larger `minutes` goes on with
-    the joint stage.  Under `torchrun` the processes share the work.  Raises VqzError when there is
-    nothing to train on.
+    the joint stage.  `start` is a model to go on from, which needs the joint stage alone.  Under
+    `torchrun` the processes share the work.  Raises VqzError when there is nothing to train on.
     """
     if preset not in PRESETS:
         raise VqzError(f"unknown preset {preset}; there are {', '.join(PRESETS)}")
@@ -44,84 +77,73 @@ def train(folder: Path, out: Path, *, minutes: float, preset: str, seed: int) ->
     out.mkdir(parents=True, exist_ok=True)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank, processes = _process()
+    if recipe.data.batch % processes:
+        raise VqzError(f"{processes} processes cannot share batches of {recipe.data.batch}")
     torch.manual_seed(seed + rank)
     torch.set_flush_denormal(True)  # far codewords' probabilities: a joint step takes 18 % less
-    say = _say if is_first() else (lambda _: None)
-    say(f"{len(photos)} photos to train on, {len(held_out)} held out")
+    before = None if start is None else start / "curve.tsv"
+    validation = Validation(held_out, recipe, out / "curve.tsv", before)
+    run = Run(recipe, photos, out, minutes, seed, start, validation)
+    run.say(f"{len(photos)} photos to train on, {len(held_out)} held out")
 
-    validation = Validation(held_out, recipe, out / "curve.tsv")
-    model = _relaxed(photos, out, minutes * recipe.relaxed_share, recipe, seed, say, validation)
-    model = _joint(model, photos, out, minutes, recipe, seed, say, validation)
+    if start is None:
+        _relaxed(run)
+    model = _joint(run)
     if is_first():
         name = store.save(*export(model), out)
-        say(f"model {name.hex()} is in {out}")
+        run.say(f"model {name.hex()} is in {out}")
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
-def _stream_seed(seed: int, step: int) -> int:
-    """A new stream of crops after every resumption, and in every process."""
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    return hash((seed, step, rank))
+def _process() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def _relaxed(
-    photos: list[Path],
-    out: Path,
-    minutes: float,
-    recipe: Preset,
-    seed: int,
-    say: Callable[[str], None],
-    validation: Validation,
-) -> Model:
+def _relaxed(run: Run) -> None:
+    recipe, start = run.recipe, run.out / "codebooks.pt"
+    if start.exists():
+        return  # the next stage has begun
     model = Model(recipe.model)
-    if not (out / "relaxed.pt").exists():
-        relaxed.calibrate(model, next(batches(photos, recipe.data, seed)))
+    if not (run.out / "relaxed.pt").exists():
+        relaxed.calibrate(model, next(batches(run.photos, recipe.data, run.seed)))
         if dist.is_initialized():
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, 0)
-    plan = PlanConfig(minutes, recipe.decay, recipe.relaxed_floor)
-    training = Training(Relaxed(model, recipe.relaxed), plan, recipe.relaxed_optim, out)
-    if (out / "codebooks.pt").exists():
-        return training.averaged_model()  # the next stage has begun
-    stream = batches(photos, recipe.data, _stream_seed(seed, training.progress.step))
-
-    def milestone(averaged: Model, progress: Progress) -> None:
-        validation.relaxed(averaged, progress, say)
-
-    return training.run(stream, say, milestone)
+    plan = PlanConfig(run.minutes * recipe.relaxed_share, recipe.decay, recipe.relaxed_floor)
+    stage = Relaxed(model, recipe.relaxed)
+    training = Training(stage, plan, recipe.relaxed_optim, run.out)
+    model = run.train(stage, training, Progress())
+    if is_first():
+        run.say("codebooks: fitting")
+        codebooks.build(model, batches(run.photos, recipe.data, run.seed), recipe.codebooks)
+        _save_start(model, training.progress, start)
 
 
-def _joint(
-    model: Model,
-    photos: list[Path],
-    out: Path,
-    minutes: float,
-    recipe: Preset,
-    seed: int,
-    say: Callable[[str], None],
-    validation: Validation,
-) -> Model:
-    start = out / "codebooks.pt"
-    if not start.exists() and is_first():
-        say("codebooks: fitting")
-        codebooks.build(model, batches(photos, recipe.data, seed), recipe.codebooks)
-        config = dataclasses.asdict(model.config)
-        save_atomically({"config": config, "model": model.state_dict()}, start)
+def _save_start(model: Model, spent: Progress, path: Path) -> None:
+    state = {
+        "config": dataclasses.asdict(model.config),
+        "model": model.state_dict(),
+        "seconds": spent.seconds,
+        "crops": spent.crops,
+    }
+    save_atomically(state, path)
+
+
+def _joint(run: Run) -> Model:
+    recipe, start = run.recipe, run.out / "codebooks.pt"
+    if run.start is not None and not start.exists() and is_first():
+        _save_start(restore(run.start, recipe.model), Progress(), start)
     if dist.is_initialized():
         dist.barrier()
     state = torch.load(start, weights_only=True)
     model = Model(ModelConfig.from_dict(state["config"]))
     model.load_state_dict(state["model"])
-    spent = torch.load(out / "relaxed.pt", weights_only=True)["progress"]
-    plan = PlanConfig(minutes - spent["seconds"] / 60, recipe.joint_decay)
-    training = Training(Joint(model, recipe.joint), plan, recipe.joint_optim, out)
-    stream = batches(photos, recipe.data, _stream_seed(seed, training.progress.step))
-
-    def milestone(averaged: Model, progress: Progress) -> None:
-        hours = (spent["seconds"] + progress.seconds) / 3600
-        validation.joint(averaged, hours, spent["crops"] + progress.crops, say)
-
-    return training.run(stream, say, milestone)
+    spent = Progress(seconds=state["seconds"], crops=state["crops"])
+    plan = PlanConfig(run.minutes - spent.seconds / 60, recipe.joint_decay)
+    stage = Joint(model, recipe.joint)
+    training = Training(stage, plan, recipe.joint_optim, run.out)
+    return run.train(stage, training, spent)

@@ -22,9 +22,17 @@ from vqzip.vqvae import at_level
 TILE = 128
 """Side of a tile in codes of the bottom map."""
 
-_ACTIVATION = integer.ACTIVATION_LEVELS / ACTIVATION_MAX  # integers to the unit
-_FIXED = _ACTIVATION * 2**integer.ACTIVATION_SHIFT
-_HEAD = 2.0**integer.HEAD_SHIFT
+ACTIVATION = integer.ACTIVATION_LEVELS / ACTIVATION_MAX  # integers to the unit
+FIXED = ACTIVATION * 2**integer.ACTIVATION_SHIFT
+HEAD = 2.0**integer.HEAD_SHIFT
+
+
+def head_units(channels: int) -> Tensor:
+    """Integers to the unit of a head's outputs, (FEATURES * channels,); tails are in bits."""
+    per_bit = HEAD / math.log(2)
+    units = torch.tensor([HEAD, HEAD, per_bit, per_bit]).repeat(channels)
+    assert len(units) == FEATURES * channels
+    return units
 
 
 def _to_int(x: Tensor, dtype: type[np.signedinteger[Any]]) -> NDArray[np.generic]:
@@ -59,7 +67,7 @@ def _flat(layer: nn.Conv2d) -> Tensor:
 def _pixelcnn(name: str, cnn: PixelCNN, log_gain: Tensor) -> Tensors:
     """A prior's tensors, its tables for every position of the quality scale included."""
 
-    def conv(part: str, layer: nn.Conv2d, input_levels: float, output: float = _FIXED) -> Tensors:
+    def conv(part: str, layer: nn.Conv2d, input_levels: float, output: float = FIXED) -> Tensors:
         bias = None if layer.bias is None else layer.bias.detach()
         return _linear(f"{name}.{part}", _flat(layer), bias, input_levels, output)
 
@@ -69,38 +77,36 @@ def _pixelcnn(name: str, cnn: PixelCNN, log_gain: Tensor) -> Tensors:
     embedding = at_level(cnn.level_embedding.detach(), positions)[:, :, 0, 0]
     log_scale = at_level(cnn.log_scale.detach(), positions)[:, :, 0, 0]
     inverse = INPUT_LEVELS / unit.double() / integer.CODEWORD_ONE * 2.0**integer.INPUT_SHIFT
-    mean_one = integer.CODEWORD_ONE / _HEAD * 2.0**integer.UNIT_SHIFT
+    mean_one = integer.CODEWORD_ONE / HEAD * 2.0**integer.UNIT_SHIFT
     steps = range((integer.SCALE_HIGHEST - integer.SCALE_LOWEST) * integer.SCALE_STEP + 1)
     scales = torch.tensor([s / integer.SCALE_STEP + integer.SCALE_LOWEST for s in steps])
     weights = precision(scales.double()) / math.log(2) * 2.0**16
     tensors: Tensors = {
-        f"{name}.embedding": _to_int(embedding * _FIXED, np.int32),
+        f"{name}.embedding": _to_int(embedding * FIXED, np.int32),
         f"{name}.unit": _to_int(unit * mean_one, np.int32),
         f"{name}.inverse_unit": _to_int(inverse, np.int32),
-        f"{name}.log_scale": _to_int(log_scale * _HEAD, np.int32),
+        f"{name}.log_scale": _to_int(log_scale * HEAD, np.int32),
         f"{name}.precision": _to_int(weights.clamp_max(integer.MAX_PRECISION), np.int32),
     }
     tensors |= conv("context", cnn.context, INPUT_LEVELS)
     if cnn.condition is not None:
-        tensors |= conv("condition", cnn.condition, _ACTIVATION)
+        tensors |= conv("condition", cnn.condition, ACTIVATION)
     for i, (spatial, pointwise) in enumerate(cnn.layers()):
-        tensors |= conv(f"spatial.{i}", spatial, _ACTIVATION)
-        tensors |= conv(f"pointwise.{i}", pointwise, _ACTIVATION)
+        tensors |= conv(f"spatial.{i}", spatial, ACTIVATION)
+        tensors |= conv(f"pointwise.{i}", pointwise, ACTIVATION)
     to_slices, previous = _flat(cnn.to_slices), _flat(cnn.from_previous)
     assert cnn.to_slices.bias is not None
     width, start = cnn.config.slice_width, 0
-    per_bit = _HEAD / math.log(2)
     for i, size in enumerate(cnn.config.slices):
         rows = slice(i * width, (i + 1) * width)
         bias = cnn.to_slices.bias.detach()[rows]
-        tensors |= _linear(f"{name}.to_slice.{i}", to_slices[rows], bias, _ACTIVATION, _FIXED)
+        tensors |= _linear(f"{name}.to_slice.{i}", to_slices[rows], bias, ACTIVATION, FIXED)
         seen = previous[rows, :start] if start else torch.zeros(width, 1)
-        tensors |= _linear(f"{name}.previous.{i}", seen, None, INPUT_LEVELS, _FIXED)
+        tensors |= _linear(f"{name}.previous.{i}", seen, None, INPUT_LEVELS, FIXED)
         head = cnn.head_layers()[i]
         assert head.bias is not None
-        scale = torch.tensor([_HEAD, _HEAD, per_bit, per_bit]).repeat(size)
-        assert len(scale) == FEATURES * size
-        tensors |= _linear(f"{name}.head.{i}", _flat(head), head.bias.detach(), _ACTIVATION, scale)
+        scale = head_units(size)
+        tensors |= _linear(f"{name}.head.{i}", _flat(head), head.bias.detach(), ACTIVATION, scale)
         start += size
     return tensors
 
@@ -125,8 +131,8 @@ def export(model: Model) -> tuple[Tensors, dict[str, Any]]:
     tensors |= _pixelcnn("bottom", prior.bottom, t.bottom_gain)
     for i, layer in enumerate((prior.lift_in, prior.lift_mix, prior.lift_out)):
         assert layer.bias is not None
-        levels = INPUT_LEVELS if i == 0 else _ACTIVATION
-        tensors |= _linear(f"lift.{i}", _flat(layer), layer.bias.detach(), levels, _FIXED)
+        levels = INPUT_LEVELS if i == 0 else ACTIVATION
+        tensors |= _linear(f"lift.{i}", _flat(layer), layer.bias.detach(), levels, FIXED)
     tensors |= _quantizer("top", model.top_quantizer)
     tensors |= _quantizer("bottom", model.bottom_quantizer)
     tensors["top.weight"] = (model.top_weight / math.log(2)).numpy()

@@ -9,8 +9,8 @@ from vqzip.prior import PixelCNNConfig, PriorConfig
 from vqzip.train.codebooks import CodebookConfig
 from vqzip.train.data import DataConfig
 from vqzip.train.joint import JointConfig
+from vqzip.train.loss import LossConfig
 from vqzip.train.optim import OptimConfig
-from vqzip.train.relaxed import LossConfig
 from vqzip.vqvae import TransformConfig
 
 
@@ -18,13 +18,17 @@ from vqzip.vqvae import TransformConfig
 class Preset:
     """A model's shape and its training recipe."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(transform=TransformConfig(refine_width=48))
+    )
     data: DataConfig = field(default_factory=DataConfig)
     relaxed: LossConfig = field(default_factory=LossConfig)
     codebooks: CodebookConfig = field(default_factory=CodebookConfig)
-    joint: JointConfig = field(default_factory=lambda: JointConfig(train_encoder=False))
+    joint: JointConfig = field(default_factory=JointConfig)
     relaxed_optim: OptimConfig = field(default_factory=OptimConfig)
-    joint_optim: OptimConfig = field(default_factory=OptimConfig)
+    joint_optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(adam_rate=2e-4, muon_rate=4e-4)
+    )
     relaxed_share: float = 0.6
     """Share of the time for the relaxed stage."""
     relaxed_floor: float = 0.3

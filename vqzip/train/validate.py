@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from torch import Tensor
 from vqzip.model import Model
 from vqzip.train import joint, relaxed
 from vqzip.train.data import load_rgb
-from vqzip.train.loop import Progress
+from vqzip.train.loop import Progress, is_first
+from vqzip.train.loss import ms_ssim
 
 if TYPE_CHECKING:
     from vqzip.train.presets import Preset
@@ -21,14 +23,29 @@ if TYPE_CHECKING:
 LEVELS = (0.2, 0.5, 0.8)
 """Where on the model's range of rates the loss is measured."""
 
-HEADER = "hours\tcrops\tstage\tquality\tbpp\tpsnr\tloss\n"
+HEADER = "hours\tcrops\tstage\tquality\tbpp\tpsnr\tloss\tms_ssim\n"
+
+
+def last_of_curve(curve: Path) -> tuple[float, int]:
+    """Hours and crops at the end of a learning curve; nothing if there is none."""
+    if not curve.exists():
+        return 0.0, 0
+    with curve.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return (float(rows[-1]["hours"]), int(rows[-1]["crops"])) if rows else (0.0, 0)
 
 
 class Validation:
     """Measures a model on the middle of every held-out photo and appends to the curve."""
 
-    def __init__(self, photos: list[Path], recipe: Preset, curve: Path) -> None:
+    def __init__(
+        self, photos: list[Path], recipe: Preset, curve: Path, before: Path | None = None
+    ) -> None:
+        """`before` is the curve of the training that this one goes on from."""
         self.recipe, self.curve = recipe, curve
+        if before is not None and before.exists() and not curve.exists() and is_first():
+            curve.write_text(before.read_text(encoding="utf-8"), encoding="utf-8")
+        self.hours, self.crops_before = (0.0, 0) if before is None else last_of_curve(before)
         size = recipe.data.crop // 64 * 64
         crops = [c for c in (_middle(path, size) for path in photos) if c is not None]
         self.crops = torch.stack(crops) if crops else None
@@ -40,30 +57,31 @@ class Validation:
             out = relaxed.forward(model, image, level)
             return out["image"], out["top"] + out["bottom"]
 
-        hours = progress.seconds / 3600
-        self._measure(model, measure, hours, progress.crops, "relaxed", say)
+        self._measure(model, measure, progress, "relaxed", say)
 
-    def joint(self, model: Model, hours: float, crops: int, say: Callable[[str], None]) -> None:
+    def joint(self, model: Model, progress: Progress, say: Callable[[str], None]) -> None:
         """Loss of the joint stage: the hard codes' cross-entropy."""
+        model.prior.arithmetic.mixed_precision = False  # as it will code
 
         def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
             return joint.reconstruct(model, image, level, self.recipe.joint)
 
-        self._measure(model, measure, hours, crops, "joint", say)
+        self._measure(model, measure, progress, "joint", say)
 
     @torch.no_grad()
     def _measure(
         self,
         model: Model,
         measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-        hours: float,
-        crops: int,
+        progress: Progress,
         stage: str,
         say: Callable[[str], None],
     ) -> None:
         if self.crops is None:
             return
         config = model.config.transform
+        hours = self.hours + progress.seconds / 3600
+        crops = self.crops_before + progress.crops
         losses = []
         lines = []
         for share in LEVELS:
@@ -72,9 +90,11 @@ class Validation:
             mse = (decoded.clamp(0, 1) - self.crops).square().mean((1, 2, 3))
             psnr = float(-10 * mse.log10().mean())
             bpp = float(bits.mean())
+            structure = float(ms_ssim(decoded.clamp(0, 1), self.crops).mean())
             losses.append(float((config.lagrangian(level) * 255**2 * mse + bits).mean()))
             lines.append(
-                f"{hours:.3f}\t{crops}\t{stage}\t{share}\t{bpp:.4f}\t{psnr:.3f}\t{losses[-1]:.4f}\n"
+                f"{hours:.3f}\t{crops}\t{stage}\t{share}\t{bpp:.4f}\t{psnr:.3f}\t{losses[-1]:.4f}"
+                f"\t{structure:.5f}\n"
             )
         if not self.curve.exists():
             self.curve.write_text(HEADER)
