@@ -11,6 +11,7 @@ codewords, labels and means are in sixty-fourths, biases in 2^-12 bits, logits i
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,10 +194,9 @@ def counts(labels: Ints, bias: Ints, features: Ints) -> list[int]:
         for c, (linear, square, size, small) in zip(label, features.tolist(), strict=True):
             logit += linear * c - square * c * c + size * abs(c) + small * min(abs(c), 64)
         logits.append(logit)
-    best = logits.index(max(logits))
-    steps = [(logits[best] - logit) >> 20 for logit in logits]
+    steps = [(max(logits) - logit) >> 20 for logit in logits]
     weights = [exp2()[step] if step <= 28 * 256 else 0 for step in steps]
     free = 2**24 - len(logits)
-    counts = [weight * free // sum(weights) for weight in weights]
-    counts[best] += free - sum(counts)
-    return counts
+    ratio = free / sum(weights)  # Python's floats are IEEE doubles
+    starts = [int(before * ratio) for before in accumulate(weights[:-1], initial=0)]
+    return [end - start for start, end in zip(starts, [*starts[1:], free], strict=True)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_stream import RangeDecoder
 
-from vqzip.entropy import EXP2, CodebookTable, Decoder, Encoder
+from vqzip.entropy import EXP2, CodebookTable, Codes, Decoder, Encoder, frequencies
 from vqzip.errors import VqzError
 from vqzip.integer import Doubles, Ints
 
@@ -44,12 +44,12 @@ tables = codebooks.map(lambda codebook: CodebookTable(*codebook))
 
 
 def test_exp2_is_pinned() -> None:
-    digest = hashlib.sha256(EXP2.astype("<u4").tobytes()).hexdigest()
+    digest = hashlib.sha256(EXP2[:-1].astype("<u4").tobytes()).hexdigest()
     assert digest == "d4568c411c01b006ea77ca8269868773eacb71b42076c0273e12c70a456348b6"
 
 
 def test_exp2_is_rounded_to_nearest() -> None:
-    assert EXP2.tolist() == reference_prior.exp2()
+    assert EXP2.tolist() == [*reference_prior.exp2(), 0]
 
 
 def test_no_entry_of_exp2_is_left_to_the_machine() -> None:
@@ -59,36 +59,50 @@ def test_no_entry_of_exp2_is_left_to_the_machine() -> None:
     """
     with localcontext() as context:
         context.prec = 30
-        exact = [Decimal(2) ** (28 - Decimal(i) / 256) for i in range(len(EXP2))]
+        exact = [Decimal(2) ** (28 - Decimal(i) / 256) for i in range(len(EXP2) - 1)]
         slack = min(abs(x % 1 - Decimal("0.5")) / x for x in exact)
     assert slack > 1000 * Decimal(2) ** -53
 
 
-# Counts.
+# Weights and frequencies.
 
 
 @settings(deadline=None)
 @given(tables, seeds)
-def test_counts_are_integers_that_sum_to_the_total(book: CodebookTable, seed: int) -> None:
-    counts = book.counts(random_features(5, book.groups * book.dim, seed))
-    assert counts.shape == (5 * book.groups, book.size)
-    assert (counts == np.floor(counts)).all()
-    assert (counts >= 0).all()
-    assert (counts.sum(1) == 2**24 - book.size).all()
+def test_weights_are_integers_and_frequencies_sum_to_the_total(
+    book: CodebookTable, seed: int
+) -> None:
+    weights = book.weights(random_features(5, book.groups * book.dim, seed))
+    assert weights.shape == (5 * book.groups, book.size)
+    assert (weights == np.floor(weights)).all()
+    assert (weights >= 0).all()
+    assert (weights.max(1) == 2**28).all()
+    found = frequencies(weights)
+    assert (found >= 1).all()
+    assert (found.sum(1) == 2**24).all()
 
 
 @settings(deadline=None, max_examples=50)
 @given(codebooks, seeds)
-def test_counts_agree_with_the_reference(codebook: tuple[Ints, Ints, Ints], seed: int) -> None:
+def test_frequencies_agree_with_the_reference(codebook: tuple[Ints, Ints, Ints], seed: int) -> None:
     _, labels, bias = codebook
     groups, _, dim = labels.shape
     features = random_features(2, groups * dim, seed)
-    found = CodebookTable(*codebook).counts(features).reshape(2, groups, -1)
+    found = frequencies(CodebookTable(*codebook).weights(features)).reshape(2, groups, -1)
     grouped = features.astype(np.int64).reshape(2, groups, dim, 4)
     for n in range(2):
         for g in range(groups):
             expected = reference_prior.counts(labels[g], bias[g], grouped[n, g])
-            assert found[n, g].tolist() == expected
+            assert (found[n, g] - 1).tolist() == expected
+
+
+@given(st.integers(1, 9), seeds)
+def test_weights_do_not_depend_on_how_positions_are_blocked(rows: int, seed: int) -> None:
+    book = CodebookTable(*random_codebook(2, 9, 2, seed))
+    features = random_features(20, 4, seed)
+    whole = book.weights(features)
+    book.rows = rows
+    np.testing.assert_array_equal(book.weights(features), whole)
 
 
 def gaussian(labels: list[int], mean: float, scale: float) -> list[float]:
@@ -97,8 +111,8 @@ def gaussian(labels: list[int], mean: float, scale: float) -> list[float]:
     features = np.array([[[2 * precision * round(64 * mean), precision, 0, 0]]], np.float64)
     points = 64 * np.array(labels)[None, :, None]
     book = CodebookTable(points, points, np.zeros((1, len(labels)), np.int64))
-    frequencies: list[float] = ((book.counts(features)[0] + 1) / 2**24).tolist()
-    return frequencies
+    found: list[float] = (frequencies(book.weights(features))[0] / 2**24).tolist()
+    return found
 
 
 def test_counts_of_a_gaussian() -> None:
@@ -111,21 +125,27 @@ def test_codewords_without_hope_have_the_least_frequency() -> None:
     assert gaussian([-100, 0, 100], 0, 0.5) == [2**-24, 1 - 2**-23, 2**-24]
 
 
-def test_equal_logits_have_equal_counts_but_for_the_remainder() -> None:
+def test_equal_logits_have_equal_frequencies_but_for_rounding() -> None:
     points = np.zeros((1, 3, 1), np.int64)
     book = CodebookTable(points, points, np.zeros((1, 3), np.int64))
-    free = 2**24 - 3
-    assert book.counts(np.ones((1, 1, 4))).tolist() == [
-        [free // 3 + free % 3, free // 3, free // 3]
-    ]
+    third = (2**24 - 3) // 3
+    assert (2**24 - 3) % 3 == 1
+    found = frequencies(book.weights(np.ones((1, 1, 4))))
+    assert found.tolist() == [[third + 1, third + 1, third + 2]]
 
 
 def test_a_bias_of_one_bit_doubles_the_frequency() -> None:
     points = np.zeros((1, 2, 1), np.int64)
     book = CodebookTable(points, points, np.array([[4096, 0]]))
-    low, high = sorted(book.counts(np.zeros((1, 1, 4)))[0].tolist())
-    assert low == (2**24 - 2) // 3
-    assert high == 2**24 - 2 - low
+    weights = book.weights(np.zeros((1, 1, 4)))
+    assert weights.tolist() == [[2**28, 2**27]]
+    first = (2**24 - 2) * 2 // 3 + 1
+    assert frequencies(weights).tolist() == [[first, 2**24 - first]]
+
+
+def test_a_weight_may_be_zero_and_has_the_least_frequency() -> None:
+    found = frequencies(np.array([[0, 1, 0, 0.0], [2**28, 0, 0, 2**28]]))
+    assert found.tolist() == [[1, 2**24 - 3, 1, 1], [2**23 - 1, 1, 1, 2**23 - 1]]
 
 
 def test_the_tails_shape_the_distribution() -> None:
@@ -133,7 +153,7 @@ def test_the_tails_shape_the_distribution() -> None:
     points = 64 * np.array([[[0], [1], [-2], [4]]])
     book = CodebookTable(points, points, np.zeros((1, 4), np.int64))
     features = np.array([[[0, 0, -(2**21), 2**22]]], np.float64)  # 28 fraction bits, sixty-fourths
-    logits = book.logits(features)[0, 0] / 2**28
+    logits = book.logits(features)[0, 0] / 2**8
     assert logits.tolist() == [0, 0.5, 0, -1]
 
 
@@ -148,7 +168,7 @@ def test_a_codebook_whose_logits_are_not_exact_is_refused() -> None:
 @settings(deadline=None)
 @given(tables, seeds)
 def test_vectors_look_codes_up(book: CodebookTable, seed: int) -> None:
-    codes = np.random.default_rng(seed).integers(0, book.size, (4, book.groups))
+    codes = np.random.default_rng(seed).integers(0, book.size, (4, book.groups), np.uint16)
     found = book.vectors(codes)
     assert found.shape == (4, book.groups * book.dim)
     for n in range(4):
@@ -159,24 +179,26 @@ def test_vectors_look_codes_up(book: CodebookTable, seed: int) -> None:
 @settings(deadline=None)
 @given(tables, seeds)
 def test_closeness_falls_with_the_squared_error(book: CodebookTable, seed: int) -> None:
-    points = np.random.default_rng(seed).integers(-400, 401, (3, book.groups * book.dim))
-    error = np.zeros((*points.shape, 4))
-    error[..., 0], error[..., 1] = 2 * points, 1
-    difference = points.reshape(3, book.groups, 1, book.dim) - book.codewords
-    squares = (difference**2).sum(3)
-    origin = (points.reshape(3, book.groups, 1, book.dim) ** 2).sum(3)
-    np.testing.assert_array_equal(book.closeness(error), origin - squares)
+    rng = np.random.default_rng(seed)
+    channels = book.groups * book.dim
+    points = rng.integers(-400, 401, (3, channels)) / 64
+    weight = rng.integers(1, 100, channels) / 4
+    difference = points.reshape(3, book.groups, 1, book.dim) - book.codewords / 64
+    squares = (weight.reshape(book.groups, 1, book.dim) * difference**2).sum(3)
+    origin = (weight * points**2).reshape(3, book.groups, 1, book.dim).sum(3)
+    found = book.closeness(points.astype(np.float32), weight.astype(np.float32))
+    np.testing.assert_allclose(found / 256, origin - squares, rtol=1e-9, atol=1e-6)
 
 
 # The coder.
 
 
-def random_codes(counts: Doubles, seed: int) -> Ints:
-    """Codes about as frequent as their counts say, with some that are not."""
+def random_codes(weights: Doubles, seed: int) -> Codes:
+    """Codes about as frequent as their weights say, with some that are not."""
     rng = np.random.default_rng(seed)
-    likely = (rng.random((len(counts), 1)) > (counts + 1).cumsum(1) / 2**24).sum(1)
-    anything = rng.integers(0, counts.shape[1], len(counts))
-    return np.where(rng.random(len(counts)) < 0.8, likely, anything)
+    likely = (rng.random((len(weights), 1)) > frequencies(weights).cumsum(1) / 2**24).sum(1)
+    anything = rng.integers(0, weights.shape[1], len(weights))
+    return np.where(rng.random(len(weights)) < 0.8, likely, anything).astype(np.uint16)
 
 
 batches = st.lists(st.tuples(tables.filter(lambda book: book.size > 1), seeds), max_size=5)
@@ -187,13 +209,14 @@ batches = st.lists(st.tuples(tables.filter(lambda book: book.size > 1), seeds), 
 def test_round_trip(batches: list[tuple[CodebookTable, int]]) -> None:
     encoder, expected = Encoder(), []
     for book, seed in batches:
-        counts = book.counts(random_features(4, book.groups * book.dim, seed))
-        codes = random_codes(counts, seed)
-        encoder.put(codes, counts)
-        expected.append((codes, counts))
+        weights = book.weights(random_features(4, book.groups * book.dim, seed))
+        codes = random_codes(weights, seed)
+        encoder.put(codes, weights)
+        expected.append((codes, weights))
     decoder = Decoder(encoder.finish())
-    for codes, counts in expected:
-        assert decoder.get(counts).tolist() == codes.tolist()
+    for codes, weights in expected:
+        assert decoder.get(weights).tolist() == codes.tolist()
+    decoder.finish()
 
 
 @settings(deadline=None, max_examples=50)
@@ -202,10 +225,11 @@ def test_the_reference_decodes_the_stream(batches: list[tuple[CodebookTable, int
     encoder = Encoder()
     expected: list[tuple[int, list[int]]] = []
     for book, seed in batches:
-        counts = book.counts(random_features(4, book.groups * book.dim, seed))
-        codes = random_codes(counts, seed)
-        encoder.put(codes, counts)
-        expected += zip(codes.tolist(), counts.astype(np.int64).tolist(), strict=True)
+        weights = book.weights(random_features(4, book.groups * book.dim, seed))
+        codes = random_codes(weights, seed)
+        encoder.put(codes, weights)
+        counts = frequencies(weights).astype(np.int64) - 1
+        expected += zip(codes.tolist(), counts.tolist(), strict=True)
     decoder = RangeDecoder(encoder.finish())
     for code, row in expected:
         assert decoder.get(row) == code
@@ -256,16 +280,26 @@ def test_a_stream_that_no_encoder_writes_is_refused() -> None:
 def test_any_words_are_some_codes_or_refused(stream: bytes, book: CodebookTable, seed: int) -> None:
     if book.size == 1:
         return
-    counts = book.counts(random_features(20, book.groups * book.dim, seed))
+    weights = book.weights(random_features(20, book.groups * book.dim, seed))
     decoder = Decoder(stream)
     try:
-        codes = decoder.get(counts)
+        codes = decoder.get(weights)
     except VqzError as error:
         assert str(error).startswith("corrupt code stream: ")  # noqa: PT017
     else:
         assert codes.shape == (20 * book.groups,)
         assert (codes >= 0).all()
         assert (codes < book.size).all()
+
+
+@pytest.mark.parametrize("words", [2, 3, 100])  # the last one read may be partly looked at
+def test_words_after_the_last_code_are_refused(words: int) -> None:
+    counts, codes = golden_input()
+    decoder = Decoder(bytes.fromhex(GOLDEN) + b"\1\2\3\4" * words)
+    assert decoder.get(counts).tolist() == codes.tolist()
+    with pytest.raises(VqzError) as caught:
+        decoder.finish()
+    assert str(caught.value) == "corrupt code stream: it goes on after the last code"
 
 
 def test_the_range_decoder_of_the_reference_refuses_the_same() -> None:

@@ -15,11 +15,13 @@ from torch import Tensor
 from vqzip import codec
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
+from vqzip.entropy import Codes as CodeArray
+from vqzip.entropy import frequencies
 from vqzip.errors import VqzError
 from vqzip.integer import (
+    Bytes,
     Coding,
     Doubles,
-    Floats,
     IntegerPixelCNN,
     Ints,
     Layout,
@@ -58,7 +60,7 @@ def test_shift_right_is_exact(xs: list[int], bits: int) -> None:
 def test_activations_are_clamped_fixed_point() -> None:
     fixed = np.array([-1e9, -17, -16, 0, 15, 16, 1280, 240 * 32, 240 * 32 + 16, 1e9])
     assert activate(fixed).tolist() == [0, 0, 0, 0, 0, 1, 40, 240, 240, 240]
-    assert activate(fixed).dtype == np.float32
+    assert activate(fixed).dtype == np.uint8
 
 
 def layer(weight: NDArray[np.int8], multiplier: int = 1, bias: int = 0) -> Tensors:
@@ -111,8 +113,10 @@ def test_linear_agrees_with_the_reference(seed: int) -> None:
     }
     x = rng.integers(0, 241, (3, 40))
     expected = [reference_prior.Layer(tensors, "it")(one) for one in x]
-    found = Linear(tensors, "it", 240)(x.astype(np.float32))
-    np.testing.assert_array_equal(found, expected)
+    linear = Linear(tensors, "it", 240)
+    np.testing.assert_array_equal(linear(x.astype(np.uint8)), expected)
+    active = [reference_prior.activate(one) for one in expected]
+    np.testing.assert_array_equal(linear.activations(x.astype(np.uint8)), active)
 
 
 # The layout of a map.
@@ -176,15 +180,20 @@ def test_taps_are_the_earlier_positions_of_the_tile(
 # The network.
 
 
+def put(coding: Coding, cells: Ints, i: int, vectors: Ints) -> None:
+    """Make the codewords of a slice known, of code vectors (n, channels)."""
+    start, end = coding.prior.starts[i : i + 2]
+    coding.put(cells, i, coding.prior.inputs(vectors[:, start:end], coding.level, start))
+
+
 def put_all(coding: Coding, vectors: Ints) -> None:
     """Make all code vectors (positions, channels) of a map known."""
     cells, places, _ = coding.layout.order
-    starts = coding.prior.starts
     for i in range(len(coding.prior.slices)):
-        coding.put(cells, i, vectors[places, starts[i] : starts[i + 1]])
+        put(coding, cells, i, vectors[places])
 
 
-def all_at_once(coding: Coding) -> tuple[Floats, list[Doubles]]:
+def all_at_once(coding: Coding) -> tuple[Bytes, list[Doubles]]:
     """Hidden activations and each slice's features, by position of the plain map."""
     cells, places, _ = coding.layout.order
     back = np.argsort(places)
@@ -199,11 +208,11 @@ def random_vectors(prior: IntegerPixelCNN, positions: int, seed: int) -> Ints:
     return rng.integers(-200, 201, (positions, prior.channels))
 
 
-def random_condition(model: CodecModel, positions: int, seed: int) -> Floats:
+def random_condition(model: CodecModel, positions: int, seed: int) -> Bytes:
     assert model.bottom.prior.condition is not None
     inputs = model.bottom.prior.condition.matrix.shape[0]
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 241, (positions, inputs)).astype(np.float32)
+    return rng.integers(0, 241, (positions, inputs)).astype(np.uint8)
 
 
 SHAPE, SMALL_TILE = (5, 7), 4  # four tiles, three of them cut short
@@ -239,7 +248,7 @@ def test_steps_give_what_the_whole_map_gives(model: CodecModel, code_map: CodeMa
             np.testing.assert_array_equal(
                 stepwise.features(here, found, i), features[i][there], strict=True
             )
-            stepwise.put(here, i, vectors[there, prior.starts[i] : prior.starts[i + 1]])
+            put(stepwise, here, i, vectors[there])
 
 
 def may_know(y: int, x: int, py: int, px: int) -> bool:
@@ -388,14 +397,14 @@ def test_counts_agree_with_the_reference(
         if book.size == 1:
             continue
         key = f"{name}.codebook.{code_map.trained_level(level)}.{i}"
-        found = book.counts(features[i]).reshape(-1, book.groups, book.size)
+        found = frequencies(book.weights(features[i])).reshape(-1, book.groups, book.size)
         labels = tensors[f"{key}.labels"].astype(np.int64)
         bias = tensors[f"{key}.bias"].astype(np.int64)
         for p in range(0, len(vectors), 5):
             grouped = features[i][p].astype(np.int64).reshape(book.groups, -1, 4)
             for g in range(book.groups):
                 expected = reference_prior.counts(labels[g], bias[g], grouped[g])
-                assert found[p, g].tolist() == expected
+                assert (found[p, g] - 1).tolist() == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (4, 3)])
@@ -403,7 +412,7 @@ def test_lift_agrees_with_the_reference(
     model: CodecModel, tensors: Tensors, shape: tuple[int, int]
 ) -> None:
     inputs = np.random.default_rng(0).integers(-127, 128, (*shape, sum(TOP_SLICES)))
-    lifted = model.lift(inputs.astype(np.float32), slice(None))
+    lifted = model.lift(inputs.astype(np.int8), slice(None))
     assert lifted.shape[:2] == (2 * shape[0], 2 * shape[1])
     np.testing.assert_array_equal(lifted, reference_prior.lift(tensors, inputs))
 
@@ -411,9 +420,9 @@ def test_lift_agrees_with_the_reference(
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(2, 5), slice(4, 9), slice(6, None)])
 def test_lift_of_some_rows_is_that_part_of_the_whole(model: CodecModel, rows: slice) -> None:
     inputs = np.random.default_rng(1).integers(-127, 128, (9, 4, sum(TOP_SLICES)))
-    whole = model.lift(inputs.astype(np.float32), slice(None))
+    whole = model.lift(inputs.astype(np.int8), slice(None))
     start, stop, _ = rows.indices(9)
-    found = model.lift(inputs.astype(np.float32), rows)
+    found = model.lift(inputs.astype(np.int8), rows)
     np.testing.assert_array_equal(found, whole[2 * start : 2 * stop])
 
 
@@ -473,7 +482,7 @@ def test_the_condition_is_that_of_the_trained_prior(model: CodecModel, qat: Mode
     level, prior = 37, model.top.prior
     vectors = random_vectors(prior, SHAPE[0] * SHAPE[1], seed=1)
     inputs = reference_prior.inputs_of(vectors, prior.inverse_unit[level].astype(np.int64))
-    found = model.lift(inputs.reshape(*SHAPE, -1).astype(np.float32), slice(None))
+    found = model.lift(inputs.reshape(*SHAPE, -1).astype(np.int8), slice(None))
     gain = at_level(qat.transform.top_gain, torch.tensor([level / 16])).exp()
     expected = 40 * qat.prior.lift(as_map(vectors / 64), gain)[0].permute(1, 2, 0).numpy()
     assert found.max() > 40
@@ -483,7 +492,7 @@ def test_the_condition_is_that_of_the_trained_prior(model: CodecModel, qat: Mode
 def map_bits(
     quantizer: Quantizer,
     prior: PixelCNN,
-    codes: list[Ints],
+    codes: list[CodeArray],
     shape: tuple[int, int],
     trained_level: int,
     gain: Tensor,
@@ -491,7 +500,7 @@ def map_bits(
     condition: Tensor | None,
 ) -> tuple[Tensor, float]:
     """Code vectors (1, C, H, W) and the codes' cross-entropy in bits."""
-    rows = [torch.from_numpy(c.T.copy()) for c in codes]
+    rows = [torch.from_numpy(c.T.astype(np.int64)) for c in codes]
     vectors = quantizer.vectors(rows, trained_level).reshape(1, -1, *shape)
     natural = prior(vectors, gain, level, condition)[0].flatten(2)
     return vectors, quantizer.bits(rows, trained_level, natural_features(natural)).item()
@@ -525,6 +534,6 @@ def trained_bits(trained: Model, codes: Codes, trained_level: int, fraction: flo
 def test_the_bits_are_those_of_the_trained_prior(model: CodecModel, qat: Model, level: int) -> None:
     whole = replace(model, top=replace(model.top, tile=99), bottom=replace(model.bottom, tile=99))
     codes = codec.analyse(whole, picture(150, 100, seed=2), level)
-    _, bits = codec.pack(whole, codes, level)
+    bits = sum(codec.cross_entropy(whole, codes, level))
     found = trained_bits(qat, codes, model.top.trained_level(level), level / 16)
     assert bits == pytest.approx(found, rel=0.01)

@@ -354,7 +354,7 @@ def test_choice_gradient_is_that_of_the_expected_cost() -> None:
     costs = [torch.randn(book.groups, 3, book.size) for book in quantizer.at(0)]
 
     total = torch.zeros(())
-    for part, book, cost in zip(latent.split(2), quantizer.at(0), costs, strict=True):
+    for part, book, cost in zip(torch.split(latent, 2), quantizer.at(0), costs, strict=True):
         points = part.reshape(book.groups, book.dim, 3).transpose(1, 2)
         distance = (points[:, :, None] - book.codewords[:, None]).square().sum(3)
         total = total + ((-distance / (2 * temperature**2)).softmax(2) * cost).sum()

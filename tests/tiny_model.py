@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vqzip.codemap import CodeMap
-from vqzip.integer import Ints
+from vqzip.entropy import Codes
 from vqzip.model import Model, ModelConfig
 from vqzip.prior import PixelCNNConfig, PriorConfig
 from vqzip.quantizer import Codebook, QuantizerConfig
@@ -88,10 +88,11 @@ def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     return pixels
 
 
-def random_codes(code_map: CodeMap, positions: int, level: int, seed: int = 0) -> list[Ints]:
+def random_codes(code_map: CodeMap, positions: int, level: int, seed: int = 0) -> list[Codes]:
     """Codes of a map, all equally likely, whatever the prior thinks of them."""
     rng = np.random.default_rng(seed)
-    return [rng.integers(0, b.size, (positions, b.groups)) for b in code_map.books(level)]
+    books = code_map.books(level)
+    return [rng.integers(0, b.size, (positions, b.groups)).astype(np.uint16) for b in books]
 
 
 @torch.no_grad()

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqzip import codemap
+from vqzip import bands, codemap
+from vqzip.bands import Pixels
 from vqzip.codemap import CodeMap
+from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
-from vqzip.integer import CODEWORD_ONE, Floats, Ints, Lift
+from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
 from vqzip.vqvae import TOP_STRIDE, Transform
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -34,77 +33,83 @@ class CodecModel:
 class Codes:
     """Both code maps of a picture; shapes in positions."""
 
-    shape: tuple[int, int]  # of the top map; the bottom map has twice as many rows and columns
-    top: list[Ints]
-    bottom: list[Ints]
+    shape: tuple[int, int]  # of the top map
+    top: list[CodeArray]
+    bottom: list[CodeArray]
+
+    @property
+    def bottom_shape(self) -> tuple[int, int]:
+        """Rows and columns of the bottom map, twice those of the top map."""
+        return _double(self.shape)
 
 
-def _map_shape(width: int, height: int) -> tuple[int, int]:
-    return -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
+def _double(shape: tuple[int, int]) -> tuple[int, int]:
+    return 2 * shape[0], 2 * shape[1]
 
 
 def _level(model: CodecModel, level: int) -> Tensor:
     return torch.tensor([level / model.top.steps])
 
 
-def _rows(latent: Tensor) -> Floats:
-    """(1, C, H, W) to (H * W, C)."""
-    rows: Floats = latent[0].flatten(1).T.contiguous().numpy()
-    return rows
+def _in_code_units(vectors: NDArray[np.int16]) -> Floats:
+    scaled: Floats = vectors.astype(np.float32) * np.float32(1 / CODEWORD_ONE)
+    return scaled
 
 
-def _vectors(code_map: CodeMap, codes: list[Ints], shape: tuple[int, int], level: int) -> Tensor:
-    """Codes to code vectors (1, C, H, W), float."""
-    rows = code_map.vectors(codes, level) / CODEWORD_ONE
-    return torch.from_numpy(rows.astype(np.float32).T.reshape(1, -1, *shape))
-
-
-def _condition(model: CodecModel, codes: list[Ints], shape: tuple[int, int], level: int) -> Floats:
+def _condition(
+    model: CodecModel, top: list[CodeArray], shape: tuple[int, int], level: int
+) -> Bytes:
     """Top codes to the condition of the bottom prior (positions of the bottom map, channels)."""
-    inputs = model.top.prior.inputs(model.top.vectors(codes, level), level)
+    inputs = model.top.prior.inputs(model.top.vectors(top, level), level)
     lifted = model.lift(inputs.reshape(*shape, -1), slice(None))
     return lifted.reshape(-1, lifted.shape[-1])
 
 
 @torch.inference_mode()
-def analyse(model: CodecModel, pixels: Pixels, level: int) -> Codes:
-    """Pixels (H, W, 3) to codes."""
-    height, width, _ = pixels.shape
-    shape = _map_shape(width, height)
-    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-    fill = (0, shape[1] * TOP_STRIDE - width, 0, shape[0] * TOP_STRIDE - height)
-    image = F.pad(image, fill, mode="replicate")
-    t, at = model.transform, _level(model, level)
-    features = t.features(image, at)
-    top = codemap.choose(model.top, _rows(t.top_latent(features, at)), shape, level, None)
-    h = t.decode_top(_vectors(model.top, top, shape, level), at)
-    latent = _rows(t.bottom_latent(features, h, at))
+def _analyse(model: CodecModel, pixels: Pixels, level: int, sweeps: int) -> tuple[Codes, Bytes]:
+    """Codes, and the condition that the bottom map's were chosen under."""
+    analysis = bands.Analysis(model.transform, pixels, _level(model, level))
+    shape = analysis.shape
+    top = codemap.choose(model.top, analysis.top_latent(), shape, level, None, sweeps)
+    latent = analysis.bottom_latent(_in_code_units(model.top.vectors(top, level)))
     condition = _condition(model, top, shape, level)
-    double = (2 * shape[0], 2 * shape[1])
-    bottom = codemap.choose(model.bottom, latent, double, level, condition)
-    return Codes(shape, top, bottom)
+    bottom = codemap.choose(model.bottom, latent, _double(shape), level, condition, sweeps)
+    return Codes(shape, top, bottom), condition
+
+
+def analyse(model: CodecModel, pixels: Pixels, level: int, sweeps: int = 1) -> Codes:
+    """Pixels (H, W, 3) to codes, chosen as `codemap.choose` does."""
+    return _analyse(model, pixels, level, sweeps)[0]
 
 
 @torch.inference_mode()
 def synthesise(model: CodecModel, codes: Codes, width: int, height: int, level: int) -> Pixels:
     """Codes to pixels (height, width, 3)."""
-    t, at = model.transform, _level(model, level)
-    double = (2 * codes.shape[0], 2 * codes.shape[1])
-    h = t.decode_top(_vectors(model.top, codes.top, codes.shape, level), at)
-    image = t.decode(_vectors(model.bottom, codes.bottom, double, level), h, at)
-    image = image[0, :, :height, :width].clamp(0, 1).mul(255).round().to(torch.uint8)
-    pixels: Pixels = image.permute(1, 2, 0).contiguous().numpy()
-    return pixels
+    top = _in_code_units(model.top.vectors(codes.top, level))
+    bottom = _in_code_units(model.bottom.vectors(codes.bottom, level))
+    return bands.synthesise(model.transform, top, bottom, (height, width), _level(model, level))
 
 
-def pack(model: CodecModel, codes: Codes, level: int) -> tuple[bytes, float]:
-    """Codes to a code stream, and their cross-entropy under the prior in bits."""
+def _pack(model: CodecModel, codes: Codes, condition: Bytes, level: int) -> bytes:
     encoder = Encoder()
+    codemap.encode(model.top, codes.top, codes.shape, level, None, encoder)
+    codemap.encode(model.bottom, codes.bottom, codes.bottom_shape, level, condition, encoder)
+    return encoder.finish()
+
+
+def pack(model: CodecModel, codes: Codes, level: int) -> bytes:
+    """Codes to a code stream."""
+    return _pack(model, codes, _condition(model, codes.top, codes.shape, level), level)
+
+
+def cross_entropy(model: CodecModel, codes: Codes, level: int) -> tuple[float, float]:
+    """Bits of both maps' codes under their priors, which the code stream comes close to."""
     condition = _condition(model, codes.top, codes.shape, level)
-    double = (2 * codes.shape[0], 2 * codes.shape[1])
-    bits = codemap.encode(model.top, codes.top, codes.shape, level, None, encoder)
-    bits += codemap.encode(model.bottom, codes.bottom, double, level, condition, encoder)
-    return encoder.finish(), bits
+    shape = codes.bottom_shape
+    return (
+        codemap.cross_entropy(model.top, codes.top, codes.shape, level, None),
+        codemap.cross_entropy(model.bottom, codes.bottom, shape, level, condition),
+    )
 
 
 def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Codes:
@@ -112,18 +117,19 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
 
     Raises VqzError when the stream cannot be one.
     """
-    shape = _map_shape(width, height)
+    shape = -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
     decoder = Decoder(stream)
     top = codemap.decode(model.top, shape, level, None, decoder)
     condition = _condition(model, top, shape, level)
-    double = (2 * shape[0], 2 * shape[1])
-    bottom = codemap.decode(model.bottom, double, level, condition, decoder)
+    bottom = codemap.decode(model.bottom, _double(shape), level, condition, decoder)
+    decoder.finish()
     return Codes(shape, top, bottom)
 
 
-def encode(model: CodecModel, pixels: Pixels, level: int) -> bytes:
+def encode(model: CodecModel, pixels: Pixels, level: int, sweeps: int = 1) -> bytes:
     """Pixels (H, W, 3) to a code stream at a position of the quality scale."""
-    return pack(model, analyse(model, pixels, level), level)[0]
+    codes, condition = _analyse(model, pixels, level, sweeps)
+    return _pack(model, codes, condition, level)
 
 
 def decode(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Pixels:

@@ -13,20 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from vqzip.entropy import CodebookTable, Decoder, Encoder
-from vqzip.integer import (
-    CODEWORD_ONE,
-    LOGIT_SHIFT,
-    Coding,
-    Doubles,
-    Floats,
-    IntegerPixelCNN,
-    Ints,
-    Layout,
-)
+from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, Decoder, Encoder, frequencies, look_up
+from vqzip.integer import Bytes, Coding, Doubles, Floats, IntegerPixelCNN, Ints, Layout
 
-RAREST = -24 * 2.0**LOGIT_SHIFT  # logarithm of the least frequency, as logits are written
-CHUNK = 8192  # positions whose frequencies are held in memory at once while encoding
+RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
+CHUNK = 2048  # positions whose weights are held in memory at once while encoding
 
 
 @dataclass(frozen=True)
@@ -47,18 +38,16 @@ class CodeMap:
         """Index of the trained level nearest to a position on the quality scale."""
         return (2 * level + self.steps) // (2 * self.steps)
 
-    def vectors(self, codes: list[Ints], level: int) -> Ints:
+    def vectors(self, codes: list[Codes], level: int) -> NDArray[np.int16]:
         """Codes to code vectors (positions, channels) in sixty-fourths."""
         books = self.books(level)
         return np.concatenate([b.vectors(c) for b, c in zip(books, codes, strict=True)], axis=1)
 
-
-def error_features(latent: Floats, weight: NDArray[np.float32]) -> Doubles:
-    """F of `-weight (z - c)^2`, (n, channels, 4), in the units of the prior's F."""
-    z = latent.astype(np.float64) * CODEWORD_ONE
-    w = np.broadcast_to(weight.astype(np.float64) * 2.0**16, z.shape)
-    nothing = np.zeros_like(z)
-    return np.stack([2 * w * z, w, nothing, nothing], axis=2)
+    def distortion_weight(self, level: int) -> Floats:
+        """Bits for a squared code unit (channels,) at a position on the quality scale."""
+        at, known = level / self.steps, np.arange(len(self.weight))
+        rows = [np.interp(at, known, w) for w in self.weight.T]
+        return np.array(rows, np.float32)
 
 
 def choose(
@@ -66,36 +55,47 @@ def choose(
     latent: Floats,
     shape: tuple[int, int],
     level: int,
-    condition: Floats | None,
+    condition: Bytes | None,
     sweeps: int = 1,
-) -> list[Ints]:
+) -> list[Codes]:
     """Codes of latents (positions, channels) by distortion plus bits.
 
     First the nearest; then, `sweeps` times, with the frequencies that the prior gives in the
     context of the choice before.
     """
     prior, books = code_map.prior, code_map.books(level)
-    fraction = level / code_map.steps
-    weight = np.stack(
-        [np.interp(fraction, np.arange(len(code_map.weight)), w) for w in code_map.weight.T]
-    ).astype(np.float32)
-    error = error_features(latent, weight)
-    codes: list[Ints] = []
-    for i, book in enumerate(books):
-        part = error[:, prior.starts[i] : prior.starts[i + 1]]
-        pieces = np.array_split(part, max(1, -(-len(part) // CHUNK)))
-        codes.append(np.concatenate([book.closeness(p).argmax(2) for p in pieces]))
+    weight = code_map.distortion_weight(level)
+    parts = [slice(*ends) for ends in pairwise(prior.starts)]
+    codes = [
+        _best(book, latent[:, part], weight[part], None)
+        for book, part in zip(books, parts, strict=True)
+    ]
     for _ in range(sweeps):
         coding, order = _fill(code_map, codes, shape, level, condition)
-        improved = [np.empty_like(c) for c in codes]
+        improved = [np.zeros_like(c) for c in codes]
         for cells, places in _chunks(*order):
             hidden = coding.hidden(cells, places)
-            for i, book in enumerate(books):
-                part = error[places, prior.starts[i] : prior.starts[i + 1]]
-                logits = book.logits(coding.features(cells, hidden, i))
-                likely = np.maximum(logits - logits.max(2, keepdims=True), RAREST)
-                improved[i][places] = (likely + book.closeness(part)).argmax(2)
+            for i, (book, part) in enumerate(zip(books, parts, strict=True)):
+                if book.size > 1:
+                    features = coding.features(cells, hidden, i)
+                    improved[i][places] = _best(book, latent[places, part], weight[part], features)
         codes = improved
+    return codes
+
+
+def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
+    """Codes (n, G) of least squared error, plus bits if there are features."""
+    codes = np.zeros((len(points), book.groups), np.uint16)
+    if book.size == 1:
+        return codes
+    for start in range(0, len(points), book.rows):
+        block = slice(start, start + book.rows)
+        score = book.closeness(points[block], weight)
+        if features is not None:
+            likely = book.logits(features[block])
+            likely -= likely.max(2, keepdims=True)
+            score += np.maximum(likely, RAREST, out=likely)
+        codes[block] = score.argmax(2)
     return codes
 
 
@@ -113,74 +113,106 @@ def _runs(starts: Ints) -> Iterator[tuple[int, int]]:
             begin = end
 
 
+def _inputs(code_map: CodeMap, level: int) -> list[NDArray[np.int8]]:
+    """What the prior sees of each slice's codewords, (G, K, d)."""
+    prior, seen = code_map.prior, []
+    for start, book in zip(prior.starts, code_map.books(level), strict=False):
+        by_channel = book.codewords.transpose(1, 0, 2)
+        flat = prior.inputs(by_channel.reshape(book.size, -1), level, start)
+        seen.append(flat.reshape(by_channel.shape).transpose(1, 0, 2).copy())
+    return seen
+
+
 def _fill(
     code_map: CodeMap,
-    codes: list[Ints],
+    codes: list[Codes],
     shape: tuple[int, int],
     level: int,
-    condition: Floats | None,
+    condition: Bytes | None,
 ) -> tuple[Coding, tuple[Ints, Ints, Ints]]:
     """A coding state in which all codes are known."""
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
-    cells, places, starts = layout.order
-    for i, (book, c) in enumerate(zip(code_map.books(level), codes, strict=True)):
-        coding.put(cells, i, book.vectors(c)[places])
-    return coding, (cells, places, starts)
+    for i, (inputs, c) in enumerate(zip(_inputs(code_map, level), codes, strict=True)):
+        for cells, places in _chunks(*layout.order):
+            coding.put(cells, i, look_up(inputs, c[places]))
+    return coding, layout.order
 
 
 def encode(
     code_map: CodeMap,
-    codes: list[Ints],
+    codes: list[Codes],
     shape: tuple[int, int],
     level: int,
-    condition: Floats | None,
+    condition: Bytes | None,
     encoder: Encoder,
+) -> None:
+    """Append a map's codes to the stream."""
+    for symbols, weights in _coded(code_map, codes, shape, level, condition):
+        encoder.put(symbols, weights)
+
+
+def cross_entropy(
+    code_map: CodeMap,
+    codes: list[Codes],
+    shape: tuple[int, int],
+    level: int,
+    condition: Bytes | None,
 ) -> float:
-    """Append a map's codes to the stream; returns their cross-entropy under the prior in bits."""
+    """Bits of a map's codes under the prior."""
+    bits = 0.0
+    for symbols, weights in _coded(code_map, codes, shape, level, condition):
+        chosen = frequencies(weights)[np.arange(len(symbols)), symbols]
+        bits -= float(np.log2(chosen / 2**24).sum())
+    return bits
+
+
+def _coded(
+    code_map: CodeMap,
+    codes: list[Codes],
+    shape: tuple[int, int],
+    level: int,
+    condition: Bytes | None,
+) -> Iterator[tuple[Codes, Doubles]]:
+    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice."""
     books = code_map.books(level)
     coding, (cells, places, starts) = _fill(code_map, codes, shape, level, condition)
-    bits = 0.0
     for begin, end in _runs(starts):
         first, last = starts[begin], starts[end]
         hidden = coding.hidden(cells[first:last], places[first:last])
         coded = []
         for i, book in enumerate(books):
-            if book.size == 1:
-                continue
-            counts = book.counts(coding.features(cells[first:last], hidden, i))
-            symbols = codes[i][places[first:last]].reshape(-1)
-            chosen = counts[np.arange(len(symbols)), symbols] + 1
-            bits -= float(np.log2(chosen / 2**24).sum())
-            coded.append((book.groups, symbols, counts))
-        for step in range(begin, end):
-            a, b = starts[step] - first, starts[step + 1] - first
-            for groups, symbols, counts in coded:
-                encoder.put(symbols[a * groups : b * groups], counts[a * groups : b * groups])
-    return bits
+            if book.size > 1:
+                weights = book.weights(coding.features(cells[first:last], hidden, i))
+                coded.append((book.groups, codes[i][places[first:last]].reshape(-1), weights))
+        for a, b in pairwise(starts[begin : end + 1] - first):
+            for groups, symbols, weights in coded:
+                step = slice(a * groups, b * groups)
+                yield symbols[step], weights[step]
 
 
 def decode(
     code_map: CodeMap,
     shape: tuple[int, int],
     level: int,
-    condition: Floats | None,
+    condition: Bytes | None,
     decoder: Decoder,
-) -> list[Ints]:
+) -> list[Codes]:
     """Read a map's codes from the stream."""
     books = code_map.books(level)
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
+    inputs = _inputs(code_map, level)
     cells, places, starts = layout.order
-    codes = [np.zeros((len(cells), book.groups), np.int64) for book in books]
+    codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
     for begin, end in pairwise(starts):
         here, there = cells[begin:end], places[begin:end]
         hidden = coding.hidden(here, there)
         for i, book in enumerate(books):
-            found = codes[i][there]
+            found = np.zeros((len(here), book.groups), np.uint16)
             if book.size > 1:
-                counts = book.counts(coding.features(here, hidden, i))
-                found = decoder.get(counts).reshape(-1, book.groups)
+                weights = book.weights(coding.features(here, hidden, i))
+                found[:] = decoder.get(weights).reshape(found.shape)
                 codes[i][there] = found
-            coding.put(here, i, book.vectors(found))
+            coding.put(here, i, look_up(inputs[i], found))
     return codes

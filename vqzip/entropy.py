@@ -1,10 +1,13 @@
-"""Codebooks as the coder sees them: features to integer frequencies to bytes, and back.
+"""Codebooks as the coder sees them: features to integer weights to bytes, and back.
 
-The range coder is constriction's; a code's frequency is its count plus one out of 2^24, and the
-counts are integers that sum to 2^24 - K, which constriction then takes as they are.
+The range coder is constriction's.  It gets a weight for each codeword, an integer up to 2^28, and
+makes frequencies of them that sum to 2^24 in one way, with no rounding left to the machine: in its
+arithmetic, float64, sums of the weights are exact.
 """
 
 from __future__ import annotations
+
+from typing import Any, TypeVar
 
 import constriction
 import numpy as np
@@ -21,18 +24,21 @@ from vqzip.integer import (
     MEAN_MAX,
     TAIL_SHIFT,
     Doubles,
-    Ints,
+    Floats,
 )
+
+Codes = NDArray[np.uint16]
+_Number = TypeVar("_Number", bound=np.generic)
 
 TOTAL = 2**24
 EXP2_STEP = 256  # entries of the exponential table to a factor of two
-EXP2_BITS = 28  # a logit this far below the largest has a frequency of zero plus one
+EXP2_BITS = 28  # a codeword this many bits below the most likely one has a weight of zero
+BLOCK = 2**16  # weights that are worked on at once, to stay in the processor's cache
 
-EXP2: Doubles = np.round(
-    2.0**EXP2_BITS * 2.0 ** (-np.arange(EXP2_BITS * EXP2_STEP + 1, dtype=np.float64) / EXP2_STEP)
+EXP2: Doubles = np.append(
+    np.round(2.0 ** (EXP2_BITS - np.arange(EXP2_BITS * EXP2_STEP + 1) / EXP2_STEP)), 0.0
 )
-"""2^(28 - i / 256) rounded; entries beyond the last are zero.  A test pins its checksum."""
-
+"""2^(28 - i / 256) rounded, and zero for all that is farther.  A test pins its checksum."""
 
 MAX_TAIL = HEAD_MAX * 2**TAIL_SHIFT
 
@@ -56,49 +62,86 @@ class CodebookTable:
         bias: NDArray[np.generic],
     ) -> None:
         """Codewords and labels (G, K, d) in sixty-fourths, bias (G, K) in 2^-12 bits."""
-        self.codewords: Ints = codewords.astype(np.int64)
+        self.codewords: NDArray[np.int16] = codewords.astype(np.int16)
         self.groups, self.size, self.dim = self.codewords.shape
-        self.phi = _phi(labels)
-        self.bias: Doubles = bias.astype(np.float64) * 2.0**BIAS_SHIFT
+        phi = _phi(labels)
+        start: Doubles = bias.astype(np.float64)[:, None] * 2.0**BIAS_SHIFT
         largest = np.array([2 * MAX_PRECISION * MEAN_MAX, MAX_PRECISION, MAX_TAIL, MAX_TAIL])
-        reach = np.einsum("gfk,f->gk", np.abs(self.phi), np.tile(largest, self.dim))
-        if (reach + np.abs(self.bias)).max() >= EXACT_FLOAT64:
+        reach = np.einsum("gfk,f->gk", np.abs(phi), np.tile(largest, self.dim))
+        if (reach + np.abs(start[:, 0])).max() >= EXACT_FLOAT64:
             raise VqzError("model: a codebook's logits are not exact")
-        self._error_phi = _phi(codewords)
+        # Steps of the exponential table to the unit: powers of two lose nothing.
+        self._phi = np.concatenate([phi, start], axis=1) * (EXP2_STEP * 2.0**-LOGIT_SHIFT)
+        c = self.codewords.astype(np.float64)
+        squares = np.stack([c, -c * c], axis=-1).reshape(self.groups, self.size, -1)
+        self._squares = squares.transpose(0, 2, 1) * (EXP2_STEP / CODEWORD_ONE**2)
+        self.rows = max(1, BLOCK // (self.groups * self.size))
+        """Positions that are worked on at once."""
 
     def logits(self, features: Doubles) -> Doubles:
-        """Features (n, channels, 4) to logits (n, G, K), bits with 28 fraction bits."""
-        product = self._grouped(features) @ self.phi + self.bias[:, None]
-        logits: Doubles = product.transpose(1, 0, 2)
-        return logits
+        """Features (n, channels, 4) to logits (n, G, K), in 1/256 bits with 20 fraction bits."""
+        n = len(features)
+        grouped = np.ones((self.groups, n, 4 * self.dim + 1))
+        grouped[:, :, :-1] = features.reshape(n, self.groups, -1).transpose(1, 0, 2)
+        return self._product(grouped, self._phi)
 
-    def closeness(self, error: Doubles) -> Doubles:
-        """Minus the squared error of each codeword (n, G, K), of `error` shaped like features."""
-        closeness: Doubles = (self._grouped(error) @ self._error_phi).transpose(1, 0, 2)
-        return closeness
+    def closeness(self, points: Floats, weight: Floats) -> Doubles:
+        """Minus `weight (z - c)^2` of each codeword (n, G, K) up to a constant, as logits are.
 
-    def _grouped(self, features: Doubles) -> Doubles:
-        """(n, channels, 4) to (G, n, 4 * d)."""
-        grouped: Doubles = features.reshape(len(features), self.groups, -1).transpose(1, 0, 2)
-        return grouped
+        Points (n, channels) in code units, weight (channels,) in bits for a squared unit.
+        """
+        n = len(points)
+        grouped = np.empty((self.groups, n, self.dim, 2))
+        by_position = grouped.transpose(1, 0, 2, 3)
+        slope = 2 * CODEWORD_ONE * weight * points
+        by_position[..., 0] = slope.reshape(n, self.groups, self.dim)
+        by_position[..., 1] = weight.reshape(self.groups, self.dim)
+        return self._product(grouped.reshape(self.groups, n, -1), self._squares)
 
-    def counts(self, features: Doubles) -> Doubles:
-        """Features (n, channels, 4) to counts (n * G, K), integers that sum to 2^24 - K a row."""
-        logits = self.logits(features).reshape(-1, self.size)
-        best = logits.argmax(1)
-        rows = np.arange(len(logits))
-        below = logits[rows, best][:, None] - logits
-        entry = np.floor(below * 2.0 ** -(LOGIT_SHIFT - 8))
-        weight = EXP2[np.minimum(entry, len(EXP2) - 1).astype(np.int64)]
-        weight[entry >= len(EXP2)] = 0
-        free = TOTAL - self.size
-        counts: Doubles = np.floor(weight * free / weight.sum(1, keepdims=True))
-        counts[rows, best] += free - counts.sum(1)
-        return counts
+    def _product(self, grouped: Doubles, phi: Doubles) -> Doubles:
+        product = np.empty((grouped.shape[1], self.groups, self.size))
+        np.matmul(grouped, phi, out=product.transpose(1, 0, 2))
+        return product
 
-    def vectors(self, codes: Ints) -> Ints:
+    def weights(self, features: Doubles) -> Doubles:
+        """Features (n, channels, 4) to weights (n * G, K), integers from 0 to 2^28.
+
+        The most likely codeword of a row has 2^28.
+        """
+        n = len(features)
+        if n > self.rows:
+            weights = np.empty((n * self.groups, self.size))
+            for start in range(0, n, self.rows):
+                part = slice(start * self.groups, (start + self.rows) * self.groups)
+                weights[part] = self.weights(features[start : start + self.rows])
+            return weights
+        below = self.logits(features)
+        np.subtract(below.max(2, keepdims=True), below, out=below)
+        return EXP2.take(below.astype(np.int64), mode="clip").reshape(-1, self.size)
+
+    def vectors(self, codes: Codes) -> NDArray[np.int16]:
         """Codes (n, G) to vectors (n, channels) in sixty-fourths."""
-        return self.codewords[np.arange(self.groups), codes].reshape(len(codes), -1)
+        return look_up(self.codewords, codes)
+
+
+def look_up(table: NDArray[_Number], codes: Codes) -> NDArray[_Number]:
+    """Rows of a table (G, K, d) for codes (n, G), side by side, (n, G * d)."""
+    groups, _, dim = table.shape
+    found: NDArray[_Number] = table[np.arange(groups), codes]
+    return found.reshape(len(codes), groups * dim)
+
+
+def frequencies(weights: Doubles) -> Doubles:
+    """What the coder makes of weights (n, K): frequencies of at least one that sum to 2^24.
+
+    Cumulative frequencies are `k + floor(sum of the first k weights * ((2^24 - K) / sum of all))`.
+    """
+    size = weights.shape[1]
+    ends = np.cumsum(weights, axis=1)
+    ends *= (TOTAL - size) / ends[:, -1:]
+    np.floor(ends, out=ends)
+    ends[:, -1] = TOTAL - size
+    return np.diff(ends, axis=1, prepend=0.0) + 1.0
 
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
@@ -110,9 +153,9 @@ class Encoder:
     def __init__(self) -> None:
         self._coder = constriction.stream.queue.RangeEncoder()
 
-    def put(self, codes: NDArray[np.int64], counts: Doubles) -> None:
-        """Append codes (n,) with counts (n, K)."""
-        self._coder.encode(codes.astype(np.int32), _FAMILY, counts)
+    def put(self, codes: NDArray[np.integer[Any]], weights: Doubles) -> None:
+        """Append codes (n,) with weights (n, K)."""
+        self._coder.encode(codes.astype(np.int32), _FAMILY, weights)
 
     def finish(self) -> bytes:
         """The stream: 32-bit words, little-endian."""
@@ -130,10 +173,15 @@ class Decoder:
             np.frombuffer(stream, "<u4").astype(np.uint32)
         )
 
-    def get(self, counts: Doubles) -> Ints:
-        """The next codes (n,), given counts (n, K)."""
+    def get(self, weights: Doubles) -> NDArray[np.int32]:
+        """The next codes (n,), given weights (n, K)."""
         try:
-            codes: Ints = self._coder.decode(_FAMILY, counts).astype(np.int64)
+            codes: NDArray[np.int32] = self._coder.decode(_FAMILY, weights)
         except (AssertionError, ValueError) as error:
             raise VqzError(f"corrupt code stream: {error}") from error
         return codes
+
+    def finish(self) -> None:
+        """Refuse words beyond the last code, if there are more than the coder looks ahead."""
+        if not self._coder.maybe_exhausted():
+            raise VqzError("corrupt code stream: it goes on after the last code")

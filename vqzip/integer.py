@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqzip.errors import VqzError
 
+Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,10 +57,21 @@ def shift_right(x: Doubles, bits: int) -> Doubles:
     return np.floor(y, out=y)
 
 
-def activate(x: Doubles) -> Floats:
+def activate(x: Doubles) -> Bytes:
     """Fixed point to activations, integers in [0, 240]."""
-    y = shift_right(x, ACTIVATION_SHIFT).astype(np.float32)
-    return np.minimum(np.maximum(y, 0, out=y), ACTIVATION_LEVELS, out=y)
+    y = x * 2.0**-ACTIVATION_SHIFT
+    y += 0.5
+    return _to_activations(y)
+
+
+def _to_activations(y: Doubles) -> Bytes:
+    return _clamp(y, 0, ACTIVATION_LEVELS).astype(np.uint8)  # which rounds down
+
+
+def _clamp(y: Doubles, low: float, high: float) -> Doubles:
+    """np.clip in place: on a step's few numbers that takes longer than the work itself."""
+    np.maximum(y, low, out=y)
+    return np.minimum(y, high, out=y)
 
 
 class Linear:
@@ -78,12 +91,25 @@ class Linear:
         # The division by 2^22 and the rounding are folded in: powers of two lose nothing.
         self._scale = multiplier * 2.0**-REQUANTIZE_SHIFT
         self._offset = bias * 2.0**-REQUANTIZE_SHIFT + 0.5
+        # Rounding twice, to fixed point and on to activations, is rounding once with both halves.
+        self._activation_scale = self._scale * 2.0**-ACTIVATION_SHIFT
+        self._activation_offset = self._offset * 2.0**-ACTIVATION_SHIFT + 0.5
 
-    def __call__(self, x: Floats) -> Doubles:
+    def __call__(self, x: NDArray[Any]) -> Doubles:
         """Rows (n, inputs) of integers to fixed point (n, outputs)."""
-        y: Doubles = np.multiply(x @ self.matrix, self._scale, dtype=np.float64)
+        y = self._products(x, self._scale)
         y += self._offset
         return np.floor(y, out=y)
+
+    def activations(self, x: NDArray[Any]) -> Bytes:
+        """`activate` of the same."""
+        y = self._products(x, self._activation_scale)
+        y += self._activation_offset
+        return _to_activations(y)
+
+    def _products(self, x: NDArray[Any], scale: Doubles) -> Doubles:
+        sums: Floats = x.astype(np.float32, copy=False) @ self.matrix
+        return np.multiply(sums, scale, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -171,34 +197,35 @@ class IntegerPixelCNN:
             raise VqzError(f"model: {name}.precision is out of range")
         self.starts = np.cumsum((0, *slices))
 
-    def inputs(self, vectors: Ints, level: int, start: int = 0) -> Floats:
+    def inputs(
+        self, vectors: NDArray[np.integer[Any]], level: int, start: int = 0
+    ) -> NDArray[np.int8]:
         """Codewords (n, channels from `start` on), in sixty-fourths, as the network sees them."""
         scaled = vectors * self.inverse_unit[level, start : start + vectors.shape[1]]
-        limited = np.clip(shift_right(scaled, INPUT_SHIFT), -INPUT_MAX, INPUT_MAX)
-        return limited.astype(np.float32)
+        return _clamp(shift_right(scaled, INPUT_SHIFT), -INPUT_MAX, INPUT_MAX).astype(np.int8)
 
 
 class Coding:
     """A map on its way through the prior: the state that decoding fills step by step."""
 
     def __init__(
-        self, prior: IntegerPixelCNN, layout: Layout, level: int, condition: Floats | None
+        self, prior: IntegerPixelCNN, layout: Layout, level: int, condition: Bytes | None
     ) -> None:
         """`condition` (height * width, channels): activations for the plain map, or None."""
         self.prior, self.layout, self.level = prior, layout, level
-        self.inputs = np.zeros((layout.cells, prior.channels), np.float32)
+        self.inputs = np.zeros((layout.cells, prior.channels), np.int8)
         width = prior.embedding.shape[1]
-        self.activations = [np.zeros((layout.cells, width), np.float32) for _ in prior.spatial]
+        self.activations = [np.zeros((layout.cells, width), np.uint8) for _ in prior.spatial]
         self.condition = condition
         self._context_taps = layout.taps(2, inclusive=False)
         self._spatial_taps = layout.taps(1, inclusive=True)
 
-    def put(self, cells: Ints, slice_index: int, vectors: Ints) -> None:
-        """Store a slice's codewords (n, channels of the slice), in sixty-fourths, as input."""
+    def put(self, cells: Ints, slice_index: int, inputs: NDArray[np.int8]) -> None:
+        """Store a slice's codewords as the network sees them (n, channels of the slice)."""
         start, end = self.prior.starts[slice_index : slice_index + 2]
-        self.inputs[cells, start:end] = self.prior.inputs(vectors, self.level, start)
+        self.inputs[cells, start:end] = inputs
 
-    def hidden(self, cells: Ints, places: Ints) -> Floats:
+    def hidden(self, cells: Ints, places: Ints) -> Bytes:
         """Activations (n, width) that all slices of the positions share.
 
         `cells` index the layout, `places` the plain map.  All positions that the given ones depend
@@ -213,36 +240,39 @@ class Coding:
         layers = zip(prior.spatial, prior.pointwise, self.activations, strict=True)
         for spatial, pointwise, stored in layers:
             stored[cells] = activate(f)
-            f += pointwise(activate(spatial(_gather(stored, cells, self._spatial_taps))))
+            f += pointwise(spatial.activations(_gather(stored, cells, self._spatial_taps)))
         return activate(f)
 
-    def features(self, cells: Ints, hidden: Floats, slice_index: int) -> Doubles:
+    def features(self, cells: Ints, hidden: Bytes, slice_index: int) -> Doubles:
         """F of a slice (n, channels, 4): what a codebook's logits are linear in.
 
         The slices before it must have been put at these cells.
         """
         prior, i = self.prior, slice_index
         start, end = prior.starts[i : i + 2]
-        u = prior.to_slice[i](hidden)
         if start:
+            u = prior.to_slice[i](hidden)
             u += prior.previous[i](self.inputs[cells, :start])
-        out = prior.heads[i](activate(u)).reshape(len(cells), end - start, 4)
-        out = np.clip(out, -HEAD_MAX, HEAD_MAX)
-        mean = shift_right(out[..., 0] * prior.unit[self.level, start:end], UNIT_SHIFT)
-        mean = np.clip(mean, -MEAN_MAX, MEAN_MAX)
-        log_scale = out[..., 1] + prior.log_scale[self.level, start:end]
+            active = activate(u)
+        else:
+            active = prior.to_slice[i].activations(hidden)
+        features = prior.heads[i](active).reshape(len(cells), end - start, 4)
+        _clamp(features, -HEAD_MAX, HEAD_MAX)
+        log_scale = features[..., 1] + prior.log_scale[self.level, start:end]
         step = shift_right(log_scale * SCALE_STEP, HEAD_SHIFT) - SCALE_LOWEST * SCALE_STEP
-        entry = np.clip(step, 0, len(prior.precision) - 1).astype(np.int64)
-        precision = prior.precision[entry]
-        tails = out[..., 2:] * 2.0**TAIL_SHIFT
-        return np.concatenate(
-            [(2 * precision * mean)[..., None], precision[..., None], tails], axis=2
-        )
+        precision = prior.precision.take(step.astype(np.int64), mode="clip")
+        mean = shift_right(features[..., 0] * prior.unit[self.level, start:end], UNIT_SHIFT)
+        _clamp(mean, -MEAN_MAX, MEAN_MAX)
+        mean *= precision
+        np.multiply(mean, 2, out=features[..., 0])
+        features[..., 1] = precision
+        features[..., 2:] *= 2.0**TAIL_SHIFT
+        return features
 
 
-def _gather(rows: Floats, cells: Ints, taps: Ints) -> Floats:
+def _gather(rows: NDArray[Any], cells: Ints, taps: Ints) -> NDArray[Any]:
     """Rows of the neighbours of each cell side by side, (n, taps * channels)."""
-    gathered: Floats = rows[cells[:, None] + taps].reshape(len(cells), -1)
+    gathered: NDArray[Any] = rows.take(cells[:, None] + taps, axis=0).reshape(len(cells), -1)
     return gathered
 
 
@@ -254,7 +284,7 @@ class Lift:
         self.second = Linear(tensors, "lift.1", ACTIVATION_LEVELS)
         self.out = Linear(tensors, "lift.2", ACTIVATION_LEVELS)
 
-    def __call__(self, inputs: Floats, rows: slice) -> Floats:
+    def __call__(self, inputs: NDArray[np.int8], rows: slice) -> Bytes:
         """Inputs of the top map (h, w, channels) to conditions of its `rows`, at twice the size.
 
         Returns (2 * number of rows, 2 * w, condition), activations.
@@ -262,17 +292,19 @@ class Lift:
         height, width, _ = inputs.shape
         start, stop, _ = rows.indices(height)
         first, last = max(start - 1, 0), min(stop + 1, height)
-        x = activate(self.first(_patches(inputs, first, last)))
+        x = self.first.activations(_patches(inputs, first, last))
         x = x.reshape(last - first, width, -1)
-        x = activate(self.second(_patches(x, start - first, stop - first)))
-        x = activate(self.out(x)).reshape(stop - start, width, -1, 2, 2)
+        x = self.second.activations(_patches(x, start - first, stop - first))
+        x = self.out.activations(x).reshape(stop - start, width, -1, 2, 2)
         lifted = x.transpose(0, 3, 1, 4, 2)
         return np.ascontiguousarray(lifted).reshape(2 * (stop - start), 2 * width, -1)
 
 
-def _patches(rows: Floats, start: int, stop: int) -> Floats:
+def _patches(rows: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
     """3x3 neighbourhoods of map rows start..stop, zeros outside the map, (n, 9 * channels)."""
     padded = np.pad(rows, ((1, 1), (1, 1), (0, 0)))[start : stop + 2]
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
-    patches: Floats = windows.transpose(0, 1, 3, 4, 2).reshape((stop - start) * rows.shape[1], -1)
+    patches: NDArray[Any] = windows.transpose(0, 1, 3, 4, 2).reshape(
+        (stop - start) * rows.shape[1], -1
+    )
     return patches
