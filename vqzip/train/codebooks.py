@@ -9,7 +9,7 @@ ones.  The joint stage's moving averages are k-means on the cells of the entropy
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vqzip.model import Model
 from vqzip.quantizer import Codebook, Quantizer, QuantizerConfig, error_features
+from vqzip.train.sensitivity import sensitivity
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def fit(latent: Tensor, config: CodebookConfig) -> Codebook:
 
 
 def fit_quantizer(
-    latents: list[Tensor], weights: Tensor, slices: tuple[int, ...], config: CodebookConfig
+    latents: Sequence[Tensor], weights: Tensor, slices: tuple[int, ...], config: CodebookConfig
 ) -> Quantizer:
     """Quantizer from the latents (C, N) of every level; weights (levels, C) in nats."""
     books = [[fit(part, config) for part in torch.split(z, list(slices))] for z in latents]
@@ -100,70 +101,34 @@ def fit_quantizer(
 
 
 @torch.no_grad()
-def sensitivity(model: Model, image: Tensor, level: int, top: bool, delta: float = 0.5) -> Tensor:
-    """Distortion of a code unit in each channel, nats of `lambda * 255^2 * MSE` per unit^2, (C,).
-
-    Measured: one channel at a time is moved by `delta` up or down at random everywhere.
-    """
-    t = model.transform
-    levels = torch.full((len(image),), float(level))
+def _latents(model: Model, image: Tensor, level: int) -> tuple[Tensor, Tensor]:
+    """Both latents of images, the bottom one given the rounded top one."""
+    t, levels = model.transform, torch.full((len(image),), float(level))
     features = t.features(image, levels)
-    top_vectors = t.top_latent(features, levels).round()
-    h = t.decode_top(top_vectors, levels)
-    bottom = t.bottom_latent(features, h, levels).round()
-
-    def reconstruct(top_vectors: Tensor, bottom: Tensor) -> Tensor:
-        return t.decode(bottom, t.decode_top(top_vectors, levels) if top else h, levels)
-
-    clean = reconstruct(top_vectors, bottom)
-    moved = top_vectors if top else bottom
-    stride = image.shape[-1] // moved.shape[-1]
-    scale = float(t.config.lagrangian(levels[:1])) * 255**2 * stride**2 / delta**2
-    result = torch.zeros(moved.shape[1])
-    for channel in range(moved.shape[1]):
-        noise = torch.zeros_like(moved)
-        noise[:, channel] = delta * (torch.randint(0, 2, noise[:, channel].shape) * 2 - 1)
-        changed = reconstruct(
-            *((top_vectors + noise, bottom) if top else (top_vectors, bottom + noise))
-        )
-        result[channel] = (changed - clean).square().mean() * scale
-    return result * torch.log(torch.tensor(2.0))
+    top = t.top_latent(features, levels)
+    return top, t.bottom_latent(features, t.decode_top(top.round(), levels), levels)
 
 
-def _all_sensitivities(model: Model, image: Tensor, top: bool) -> Tensor:
-    """Sensitivities (levels, C), measured at the ends and the middle, interpolated between."""
-    last = model.config.transform.levels - 1
-    measured = sorted({0, last // 2, last})
-    rows = [sensitivity(model, image, level, top).clamp_min(1e-6).log() for level in measured]
-    weights = torch.empty(last + 1, len(rows[0]))
-    for low, high, a, b in zip(measured, measured[1:], rows, rows[1:], strict=False):
-        for level in range(low, high + 1):
-            weights[level] = torch.lerp(a, b, (level - low) / (high - low)).exp()
-    return weights
+def _channels_first(parts: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C, H, W) to (C, N)."""
+    return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], 1)
 
 
-@torch.no_grad()
 def build(model: Model, batches: Iterator[Tensor], config: CodebookConfig) -> None:
-    """Give `model` its quantizers and distortion weights, top first: the bottom depends on it."""
-    t = model.transform
+    """Give `model` its quantizers and distortion weights."""
     images = [next(batches) for _ in range(config.batches)]
-    for is_top in (True, False):
-        weights = _all_sensitivities(model, images[0][:2], is_top) * config.caution
-        latents = []
-        for level in range(t.config.levels):
-            parts = []
-            for image in images:
-                levels = torch.full((len(image),), float(level))
-                features = t.features(image, levels)
-                latent = t.top_latent(features, levels)
-                if not is_top:
-                    vectors = model.quantize_nearest(model.top_quantizer, latent, level)
-                    latent = t.bottom_latent(features, t.decode_top(vectors, levels), levels)
-                parts.append(latent.transpose(0, 1).flatten(1))
-            latents.append(torch.cat(parts, 1))
-        slices = (model.prior.top if is_top else model.prior.bottom).config.slices
-        quantizer = fit_quantizer(latents, weights, slices, config)
-        if is_top:
-            model.set_top(quantizer, weights)
-        else:
-            model.set_bottom(quantizer, weights)
+    latents: list[tuple[Tensor, Tensor]] = []
+    weights: list[tuple[Tensor, Tensor]] = []
+    for level in range(model.transform.config.levels):
+        pairs = [_latents(model, image, level) for image in images]
+        tops, bottoms = zip(*pairs, strict=True)
+        latents.append((_channels_first(tops), _channels_first(bottoms)))
+        levels = torch.full((len(images[0]),), float(level))
+        top, bottom = sensitivity(model, tops[0].round(), bottoms[0].round(), levels)
+        weights.append((config.caution * top.mean(0), config.caution * bottom.mean(0)))
+    top_latents, bottom_latents = zip(*latents, strict=True)
+    top_weights, bottom_weights = (torch.stack(rows) for rows in zip(*weights, strict=True))
+    slices = model.prior.top.config.slices
+    model.set_top(fit_quantizer(top_latents, top_weights, slices, config), top_weights)
+    slices = model.prior.bottom.config.slices
+    model.set_bottom(fit_quantizer(bottom_latents, bottom_weights, slices, config), bottom_weights)
