@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, Decoder, Encoder, frequencies, look_up
-from vqzip.integer import Bytes, Coding, Doubles, Floats, IntegerPixelCNN, Ints, Layout
+from vqzip.integer import (
+    CODEWORD_ONE,
+    Bytes,
+    Coding,
+    Doubles,
+    Floats,
+    IntegerPixelCNN,
+    Ints,
+    Layout,
+)
+from vqzip.threads import share
 
 RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
 CHUNK = 2048  # positions whose weights are held in memory at once while encoding
@@ -60,27 +70,67 @@ def choose(
 ) -> list[Codes]:
     """Codes of latents (positions, channels) by distortion plus bits.
 
-    First the nearest; then, `sweeps` times, with the frequencies that the prior gives in the
-    context of the choice before.
+    `sweeps` times, by the frequencies that the prior gives in the context of the codes before, the
+    first time in that of the latents themselves.  Without sweeps, the nearest.
     """
-    prior, books = code_map.prior, code_map.books(level)
-    weight = code_map.distortion_weight(level)
-    parts = [slice(*ends) for ends in pairwise(prior.starts)]
-    codes = [
-        _best(book, latent[:, part], weight[part], None)
-        for book, part in zip(books, parts, strict=True)
-    ]
-    for _ in range(sweeps):
-        coding, order = _fill(code_map, codes, shape, level, condition)
-        improved = [np.zeros_like(c) for c in codes]
-        for cells, places in _chunks(*order):
+    books, weight = code_map.books(level), code_map.distortion_weight(level)
+    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
+    if sweeps == 0:
+        each = zip(books, parts, strict=True)
+        return [_best(book, latent[:, part], weight[part], None) for book, part in each]
+    layout = Layout(*shape, code_map.tile)
+    coding = Coding(code_map.prior, layout, level, condition)
+    for cells, places in _chunks(*layout.order):
+        points = np.rint(latent[places] * CODEWORD_ONE)
+        for i, part in enumerate(parts):
+            inputs = code_map.prior.inputs(points[:, part], level, part.start)
+            coding.put(cells, i, inputs)
+    codes: list[Codes] = []
+    for sweep in range(sweeps):
+        if sweep > 0:
+            coding = _filled(code_map, codes, layout, level, condition)
+        codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
+        for cells, places in _chunks(*layout.order):
             hidden = coding.hidden(cells, places)
             for i, (book, part) in enumerate(zip(books, parts, strict=True)):
                 if book.size > 1:
-                    features = coding.features(cells, hidden, i)
-                    improved[i][places] = _best(book, latent[places, part], weight[part], features)
-        codes = improved
+                    points = latent[places, part]
+                    codes[i][places] = _best_given(
+                        coding, book, cells, hidden, i, points, weight[part]
+                    )
     return codes
+
+
+def _best_given(
+    coding: Coding,
+    book: CodebookTable,
+    cells: Ints,
+    hidden: Bytes,
+    i: int,
+    points: Floats,
+    weight: Floats,
+) -> Codes:
+    """Codes (n, G) of slice i by error and bits, in the context that `coding` holds."""
+    codes = np.zeros((len(cells), book.groups), np.uint16)
+
+    def choose_rows(rows: slice) -> None:
+        features = coding.features(cells[rows], hidden[rows], i)
+        codes[rows] = _best(book, points[rows], weight, features)
+
+    share(choose_rows, len(cells))
+    return codes
+
+
+def _weights(coding: Coding, book: CodebookTable, cells: Ints, hidden: Bytes, i: int) -> Doubles:
+    """Weights (n * G, K) of slice i."""
+    weights = np.empty((len(cells) * book.groups, book.size))
+
+    def weigh_rows(rows: slice) -> None:
+        part = slice(rows.start * book.groups, rows.stop * book.groups)
+        weights[part] = book.weights(coding.features(cells[rows], hidden[rows], i))
+
+    share(weigh_rows, len(cells))
+    return weights
 
 
 def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
@@ -123,20 +173,15 @@ def _inputs(code_map: CodeMap, level: int) -> list[NDArray[np.int8]]:
     return seen
 
 
-def _fill(
-    code_map: CodeMap,
-    codes: list[Codes],
-    shape: tuple[int, int],
-    level: int,
-    condition: Bytes | None,
-) -> tuple[Coding, tuple[Ints, Ints, Ints]]:
+def _filled(
+    code_map: CodeMap, codes: list[Codes], layout: Layout, level: int, condition: Bytes | None
+) -> Coding:
     """A coding state in which all codes are known."""
-    layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
     for i, (inputs, c) in enumerate(zip(_inputs(code_map, level), codes, strict=True)):
         for cells, places in _chunks(*layout.order):
             coding.put(cells, i, look_up(inputs, c[places]))
-    return coding, layout.order
+    return coding
 
 
 def encode(
@@ -176,14 +221,16 @@ def _coded(
 ) -> Iterator[tuple[Codes, Doubles]]:
     """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice."""
     books = code_map.books(level)
-    coding, (cells, places, starts) = _fill(code_map, codes, shape, level, condition)
+    layout = Layout(*shape, code_map.tile)
+    coding = _filled(code_map, codes, layout, level, condition)
+    cells, places, starts = layout.order
     for begin, end in _runs(starts):
         first, last = starts[begin], starts[end]
         hidden = coding.hidden(cells[first:last], places[first:last])
         coded = []
         for i, book in enumerate(books):
             if book.size > 1:
-                weights = book.weights(coding.features(cells[first:last], hidden, i))
+                weights = _weights(coding, book, cells[first:last], hidden, i)
                 coded.append((book.groups, codes[i][places[first:last]].reshape(-1), weights))
         for a, b in pairwise(starts[begin : end + 1] - first):
             for groups, symbols, weights in coded:
@@ -211,7 +258,7 @@ def decode(
         for i, book in enumerate(books):
             found = np.zeros((len(here), book.groups), np.uint16)
             if book.size > 1:
-                weights = book.weights(coding.features(here, hidden, i))
+                weights = _weights(coding, book, here, hidden, i)
                 found[:] = decoder.get(weights).reshape(found.shape)
                 codes[i][there] = found
             coding.put(here, i, look_up(inputs[i], found))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip.errors import VqzError
+from vqzip.threads import share
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -197,9 +198,7 @@ class IntegerPixelCNN:
             raise VqzError(f"model: {name}.precision is out of range")
         self.starts = np.cumsum((0, *slices))
 
-    def inputs(
-        self, vectors: NDArray[np.integer[Any]], level: int, start: int = 0
-    ) -> NDArray[np.int8]:
+    def inputs(self, vectors: NDArray[Any], level: int, start: int = 0) -> NDArray[np.int8]:
         """Codewords (n, channels from `start` on), in sixty-fourths, as the network sees them."""
         scaled = vectors * self.inverse_unit[level, start : start + vectors.shape[1]]
         return _clamp(shift_right(scaled, INPUT_SHIFT), -INPUT_MAX, INPUT_MAX).astype(np.int8)
@@ -232,16 +231,34 @@ class Coding:
         on must have been put, and passed to `hidden` before or be among the given ones.
         """
         prior = self.prior
-        f = prior.context(_gather(self.inputs, cells, self._context_taps))
-        f += prior.embedding[self.level]
-        if prior.condition is not None:
-            assert self.condition is not None
-            f += prior.condition(self.condition[places])
-        layers = zip(prior.spatial, prior.pointwise, self.activations, strict=True)
-        for spatial, pointwise, stored in layers:
-            stored[cells] = activate(f)
-            f += pointwise(spatial.activations(_gather(stored, cells, self._spatial_taps)))
+        f = np.empty((len(cells), prior.embedding.shape[1]))
+
+        def start(rows: slice) -> None:
+            f[rows] = prior.context(_gather(self.inputs, cells[rows], self._context_taps))
+            f[rows] += prior.embedding[self.level]
+            if prior.condition is not None:
+                assert self.condition is not None
+                f[rows] += prior.condition(self.condition[places[rows]])
+
+        share(start, len(cells))
+        for spatial, pointwise, stored in zip(
+            prior.spatial, prior.pointwise, self.activations, strict=True
+        ):
+            self._layer(f, cells, spatial, pointwise, stored)
         return activate(f)
+
+    def _layer(
+        self, f: Doubles, cells: Ints, spatial: Linear, pointwise: Linear, stored: Bytes
+    ) -> None:
+        def store(rows: slice) -> None:
+            stored[cells[rows]] = activate(f[rows])
+
+        def add(rows: slice) -> None:
+            seen = _gather(stored, cells[rows], self._spatial_taps)
+            f[rows] += pointwise(spatial.activations(seen))
+
+        share(store, len(cells))
+        share(add, len(cells))
 
     def features(self, cells: Ints, hidden: Bytes, slice_index: int) -> Doubles:
         """F of a slice (n, channels, 4): what a codebook's logits are linear in.

@@ -1,0 +1,60 @@
+"""Work shared among threads."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from vqzip import threads
+
+
+@pytest.fixture(autouse=True)
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "count", lambda: 2)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 255, 256, 257, 1001])
+def test_slices_are_all_rows_once(rows: int) -> None:
+    seen: list[int] = []
+    threads.share(lambda part: seen.extend(range(part.start, part.stop)), rows)
+    assert sorted(seen) == list(range(rows))
+
+
+def test_pieces_are_worked_on_at_the_same_time() -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    def work(_: slice) -> None:
+        together.wait()
+
+    threads.share(work, 2 * threads.LEAST)
+
+
+def test_few_rows_are_one_piece() -> None:
+    parts: list[slice] = []
+    threads.share(parts.append, 2 * threads.LEAST - 1)
+    assert parts == [slice(0, 2 * threads.LEAST - 1)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_failure_reaches_the_caller(first: bool) -> None:
+    def work(part: slice) -> None:
+        if (part.start == 0) == first:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        threads.share(work, 1000)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("1", 1)])
+def test_the_number_of_threads_can_be_asked_for(
+    asked: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    threads.count.cache_clear()
+    assert threads.count() == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    threads.count.cache_clear()
+    assert threads.count() >= 1
+    threads.count.cache_clear()

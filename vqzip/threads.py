@@ -1,0 +1,45 @@
+"""Rows of a map shared out among threads: NumPy leaves the interpreter free while it works.
+
+Results do not depend on the number of threads.  Pieces are kept large: on few rows the hand-over
+takes longer than the work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+
+LEAST = 128
+"""Rows of a piece at least."""
+
+
+@lru_cache
+def count() -> int:
+    """Threads to use: OMP_NUM_THREADS, as torch and BLAS take it, else all processors."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@lru_cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count(), thread_name_prefix="vqzip")
+
+
+def share(work: Callable[[slice], None], rows: int) -> None:
+    """Call `work` with slices that together are all `rows`, at the same time if that pays."""
+    pieces = min(count(), rows // LEAST)
+    if pieces < 2:
+        work(slice(0, rows))
+        return
+    ends = [rows * i // pieces for i in range(pieces + 1)]
+    mine, *others = (slice(a, b) for a, b in pairwise(ends))
+    waiting = [_pool().submit(work, rows) for rows in others]
+    work(mine)
+    for future in waiting:
+        future.result()
