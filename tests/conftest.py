@@ -6,7 +6,11 @@ from pathlib import Path
 import fake_codec
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("vqzip", deadline=None)  # how long things take is not what is tested
+settings.load_profile("vqzip")
 
 
 @pytest.fixture(autouse=True)

@@ -164,11 +164,12 @@ class Encoder:
 
 
 class Decoder:
-    """Bytes to codes."""
+    """Bytes to codes; errors say what it is that is corrupt."""
 
-    def __init__(self, stream: bytes) -> None:
+    def __init__(self, stream: bytes, what: str = "code stream") -> None:
+        self._what = what
         if len(stream) % 4:
-            raise VqzError("corrupt code stream: its length is not a multiple of four")
+            raise VqzError(f"corrupt {what}: its length is not a multiple of four")
         self._coder = constriction.stream.queue.RangeDecoder(
             np.frombuffer(stream, "<u4").astype(np.uint32)
         )
@@ -178,7 +179,7 @@ class Decoder:
         try:
             codes: NDArray[np.int32] = self._coder.decode(_FAMILY, weights)
         except (AssertionError, ValueError) as error:
-            raise VqzError(f"corrupt code stream: {error}") from error
+            raise VqzError(f"corrupt {self._what}: {error}") from error
         return codes
 
     def finish(self) -> None:
