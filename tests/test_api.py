@@ -1,14 +1,16 @@
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import fake_codec
 import numpy as np
+import profiles
 import pytest
 from PIL import Image
 
 import vqzip
-from vqzip.container import unpack
+from vqzip.container import Chunk, Container, unpack
 from vqzip.quality import level_of_quality, quality_of_level
 
 pytestmark = pytest.mark.usefixtures("codec")
@@ -47,6 +49,86 @@ def test_grayscale_stays_grayscale() -> None:
     np.testing.assert_array_equal(np.asarray(result), np.asarray(image))
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_comes_back_exactly(mode: str) -> None:
+    image = Image.effect_noise((19, 15), 50).convert(mode)
+    alpha = Image.linear_gradient("L").resize(image.size)
+    image.putalpha(alpha)
+    data = vqzip.compress(image)
+    assert vqzip.info(data).alpha
+    assert list(vqzip.info(data).chunks) == ["C", "A"]
+    result = vqzip.decompress(data)
+    assert result.mode == mode
+    np.testing.assert_array_equal(np.asarray(result.getchannel("A")), np.asarray(alpha))
+
+
+def test_opaque_pictures_without_metadata_are_a_code_stream_alone() -> None:
+    plain = vqzip.compress(Image.new("RGB", (5, 4), "red"))
+    assert vqzip.compress(Image.new("RGBA", (5, 4), "red")) == plain
+    assert list(vqzip.info(plain).chunks) == ["C"]
+    assert plain[5] == 0  # the flags
+
+
+def test_hidden_colours_cost_nothing() -> None:
+    sizes = []
+    for hidden in (Image.new("RGB", (60, 60), "red"), Image.effect_noise((60, 60), 90)):
+        image = hidden.convert("RGB")
+        image.paste("red", (20, 20, 40, 40))
+        image.putalpha(Image.new("L", image.size, 0))
+        image.paste((255, 0, 0, 255), (20, 20, 40, 40))
+        sizes.append(vqzip.info(vqzip.compress(image)).chunks["C"])
+    assert sizes[0] == sizes[1]
+
+
+METADATA = {"icc_profile": profiles.red_is_green(), "exif": b"Exif\0\0MM\0*", "xmp": b"<x/>"}
+
+
+def test_metadata_comes_back_exactly_unless_stripped() -> None:
+    image = Image.new("RGB", (3, 2), "red")
+    image.info.update(METADATA)
+    data = vqzip.compress(image)
+    assert list(vqzip.info(data).chunks) == ["C", "i", "e", "x"]
+    result = vqzip.decompress(data)
+    assert (result.info, result.getpixel((0, 0))) == (METADATA, (255, 0, 0))
+    stripped = vqzip.decompress(vqzip.compress(image, strip=True))
+    assert (stripped.info, stripped.getpixel((0, 0))) == ({}, (0, 255, 0))
+
+
+def test_an_srgb_profile_takes_two_bytes() -> None:
+    image = Image.new("RGB", (3, 2), "red")
+    plain = len(vqzip.compress(image))
+    image.info["icc_profile"] = profiles.SRGB
+    data = vqzip.compress(image)
+    assert len(data) == plain + 2
+    assert vqzip.decompress(data).info == {"icc_profile": profiles.SRGB}
+
+
+def test_frame() -> None:
+    gif = io.BytesIO()
+    Image.new("L", (4, 4), 0).save(
+        gif, "GIF", save_all=True, append_images=[Image.new("L", (4, 4), 255)]
+    )
+    result = vqzip.decompress(vqzip.compress(gif, frame=1))
+    assert result.convert("L").getextrema() == (255, 255)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "message"),
+    [
+        (Chunk("A", b"123"), "corrupt alpha: its length is not a multiple of four"),
+        (Chunk("i", b"1"), "corrupt ICC profile: its size is wrong"),
+        (Chunk("e", b""), "corrupt EXIF: its size is wrong"),
+        (Chunk("x", b"\5\0\0toolong"), "corrupt XMP: "),
+    ],
+)
+def test_corrupt_chunks(photo: Path, chunk: Chunk, message: str) -> None:
+    file = unpack(vqzip.compress(photo))
+    broken = Container(file.header, (*file.chunks, chunk)).pack()
+    with pytest.raises(vqzip.VqzError, match="^" + message):
+        vqzip.decompress(broken)
+    assert vqzip.info(broken).chunks[chunk.type] == len(chunk.payload)
+
+
 def test_info(photo: Path) -> None:
     data = vqzip.compress(photo, quality=50)
     stream = len(unpack(data).code_stream)
@@ -55,6 +137,7 @@ def test_info(photo: Path) -> None:
         width=13,
         height=7,
         grayscale=False,
+        alpha=False,
         level=63,
         quality=50,
         fingerprint=DEFAULT,

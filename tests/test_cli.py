@@ -71,9 +71,45 @@ def test_compress_options(photo: Path, capsys: Capture) -> None:
 
 
 def test_losses_are_one_line(capsys: Capture) -> None:
-    Image.new("LA", (2, 2), (1, 0)).save("a.png", icc_profile=b"profile")
-    assert main(["compress", "a.png"]) == 0
-    assert capsys.readouterr().err == "vqzip: a.png: ICC profile dropped, alpha dropped\n"
+    Image.new("CMYK", (2, 2)).save("a.jpg", icc_profile=b"profile")
+    assert main(["compress", "a.jpg"]) == 0
+    expected = "vqzip: a.jpg: CMYK converted to RGB, ICC profile dropped\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_strip(capsys: Capture) -> None:
+    Image.new("L", (2, 2)).save("a.webp", exif=b"Exif\0\0MM\0*", xmp=b"<x/>")
+    assert main(["compress", "a.webp"]) == 0
+    assert list(vqzip.info("a.vqz").chunks) == ["C", "e", "x"]
+    assert main(["compress", "a.webp", "--strip", "-f"]) == 0
+    assert list(vqzip.info("a.vqz").chunks) == ["C"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_frame(capsys: Capture) -> None:
+    frames = [Image.new("L", (2, 2), value) for value in (0, 255)]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    assert main(["compress", "a.gif"]) == 1
+    assert main(["compress", "a.gif", "--frame", "2"]) == 1
+    assert capsys.readouterr().err == (
+        "vqzip: a.gif: has 2 frames, choose one from 0 to 1 with --frame\n"
+        "vqzip: a.gif: frame must be from 0 to 1, not 2\n"
+    )
+    assert main(["compress", "a.gif", "--frame", "1"]) == 0
+    assert vqzip.decompress("a.vqz").getpixel((0, 0)) in (255, (255, 255, 255))
+
+
+def test_what_a_format_cannot_hold_is_one_line(capsys: Capture) -> None:
+    Image.new("LA", (2, 2), (0, 0)).save("a.webp", xmp=b"<x/>")
+    assert main(["compress", "a.webp"]) == 0
+    assert main(["decompress", "a.vqz", "-o", "a.png"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["decompress", "a.vqz", "-o", "a.bmp"]) == 0
+    assert capsys.readouterr().err == (
+        "vqzip: a.vqz: transparency replaced by white, BMP has none, XMP dropped\n"
+    )
+    with Image.open("a.png") as image:
+        assert image.getchannel("A").getextrema() == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +242,12 @@ def test_info(vqz: Path, capsys: Capture) -> None:
     )
 
 
+def test_info_of_alpha(capsys: Capture) -> None:
+    Path("a.vqz").write_bytes(vqzip.compress(Image.new("LA", (2, 3), (0, 0))))
+    assert main(["info", "a.vqz"]) == 0
+    assert capsys.readouterr().out.startswith("picture  2 x 3, grayscale and alpha\n")
+
+
 def test_info_json(vqz: Path, capsys: Capture) -> None:
     assert main(["info", "img.vqz", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
@@ -249,6 +291,7 @@ def test_full_standard_output(photo: Path, command: list[str]) -> None:
         ["compress", "a.png", "-q", "101"],
         ["compress", "a.png", "-q", "fine"],
         ["compress", "a.png", "--nonsense"],
+        ["compress", "a.png", "--frame", "-1"],
         ["decompress", "a.vqz", "--max-pixels", "0"],
         ["train", "photos"],
         ["train", "photos", "--out", "m", "--minutes", "0"],

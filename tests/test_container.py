@@ -8,7 +8,7 @@ from vqzip.container import Chunk, Container, Header, read_header, unpack
 from vqzip.errors import VqzError
 
 HEADER = Header(width=768, height=3, grayscale=True, fingerprint=b"\x01\x02abcdef", level=63)
-SMALL = Container(HEADER, (Chunk("C", b"codes"), Chunk("x", b"")))
+SMALL = Container(HEADER, (Chunk("C", b"codes"), Chunk("z", b"")))
 GOLDEN = bytes.fromhex(
     "8956515a"  # magic
     "01 01"  # version, flags: grayscale
@@ -16,8 +16,8 @@ GOLDEN = bytes.fromhex(
     "0102616263646566"  # fingerprint
     "3f"  # level
     "43 05 636f646573"  # C: "codes"
-    "78 00"  # x: nothing
-    "261cc020"  # CRC-32
+    "7a 00"  # z: nothing
+    "a47ef612"  # CRC-32
 )
 
 
@@ -49,6 +49,7 @@ def test_golden_bytes() -> None:
     assert unpack(GOLDEN) == SMALL
     assert read_header(GOLDEN) == HEADER
     assert SMALL.code_stream == b"codes"
+    assert SMALL.alpha is None
 
 
 numbers = st.integers(1, 2**31 - 1)
@@ -175,6 +176,11 @@ def test_pixel_limit() -> None:
     for function in (unpack, read_header):
         with pytest.raises(VqzError, match=r"^picture of 2 x 3 pixels is over the limit of 5$"):
             function(made(), max_pixels=5)
+
+
+def test_alpha_is_a_chunk_like_any_other() -> None:
+    assert unpack(made(chunks=b"A\x02aaC\x01!")).alpha == b"aa"
+    assert unpack(made(chunks=b"C\x01!A\x00")).alpha == b""
 
 
 def test_unknown_ancillary_chunks_are_kept_in_order() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from vqzip import container, files
-from vqzip.container import CODE_STREAM, DEFAULT_MAX_PIXELS, Chunk, Container, Header
+from vqzip.container import ALPHA, CODE_STREAM, DEFAULT_MAX_PIXELS, Chunk, Container, Header
 from vqzip.errors import VqzError, naming
 from vqzip.quality import DEFAULT_QUALITY, level_of_quality, quality_of_level
 
@@ -33,7 +33,8 @@ class Info:
         version: Version of the file format.
         width: Pixels.
         height: Pixels.
-        grayscale: The picture has one channel.
+        grayscale: The picture has one channel, besides alpha.
+        alpha: Some of the picture is transparent.
         level: Rate, from the model's lowest trained level to its highest, 0..128.
         quality: The quality, 1..100, that comes closest to the level.
         fingerprint: The model that is needed, 16 hexadecimal digits.
@@ -46,6 +47,7 @@ class Info:
     width: int
     height: int
     grayscale: bool
+    alpha: bool
     level: int
     quality: int
     fingerprint: str
@@ -54,20 +56,33 @@ class Info:
     chunks: Mapping[str, int]
 
 
-def compress(image: Source, quality: int = DEFAULT_QUALITY, model: ModelLike = None) -> bytes:
+def compress(
+    image: Source,
+    quality: int = DEFAULT_QUALITY,
+    model: ModelLike = None,
+    *,
+    strip: bool = False,
+    frame: int | None = None,
+) -> bytes:
     """Compress a picture to the bytes of a vqz file.
+
+    Alpha is kept without loss, and so are ICC profile, EXIF and XMP, from which the EXIF
+    orientation has moved into the pixels. Colours under fully transparent pixels are not kept.
 
     Args:
         image: A Pillow image, a path or an open binary file.
         quality: 1 (smallest) to 100 (best).
         model: A model's folder, a loaded model, or None for the one that comes with vqzip.
+        strip: Drop metadata; colours of an ICC profile other than sRGB's are converted to sRGB.
+        frame: Which one of an animation, or which page of a document, from 0. Without it,
+            pictures of several frames are refused.
 
     Raises:
         VqzError: The picture or the model cannot be used, or the quality is out of range.
     """
     from vqzip.image import load
 
-    return compress_picture(load(image), quality, model)
+    return compress_picture(load(image, strip=strip, frame=frame), quality, model)
 
 
 def compress_picture(picture: Picture, quality: int, model: ModelLike = None) -> bytes:
@@ -79,13 +94,25 @@ def compress_picture(picture: Picture, quality: int, model: ModelLike = None) ->
     height, width, _ = picture.pixels.shape
     header = Header(width, height, picture.grayscale, codec.fingerprint, level)
     stream = encode(codec, picture.pixels, level)
-    return Container(header, (Chunk(CODE_STREAM, stream),)).pack()
+    return Container(header, (Chunk(CODE_STREAM, stream), *other_chunks(picture))).pack()
+
+
+def other_chunks(picture: Picture) -> tuple[Chunk, ...]:
+    """All of a file's chunks but the code stream: alpha and metadata, at no quality but one."""
+    from vqzip import alpha, metadata
+
+    chunks = metadata.to_chunks(picture.metadata)
+    if picture.alpha is not None:
+        chunks.insert(0, Chunk(ALPHA, alpha.encode(picture.alpha)))
+    return tuple(chunks)
 
 
 def decompress(
     data: Data, model: ModelLike = None, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Image.Image:
-    """Decompress a vqz file to a Pillow image of mode RGB or L.
+    """Decompress a vqz file to a Pillow image of mode RGB, RGBA, L or LA.
+
+    Its `info` has the metadata, as Pillow does: `icc_profile`, `exif`, `xmp`.
 
     Args:
         data: The file's bytes, or its path.
@@ -100,12 +127,17 @@ def decompress(
         file = container.unpack(content, max_pixels)
         codec = _model_of(file.header, model)
 
+        from vqzip import alpha, metadata
         from vqzip.codec import decode
         from vqzip.image import to_image
 
         header = file.header
+        about = metadata.from_chunks(file.chunks)
+        plane = None
+        if file.alpha is not None:
+            plane = alpha.decode(file.alpha, header.width, header.height)
         pixels = decode(codec, file.code_stream, header.width, header.height, header.level)
-        return to_image(pixels, header.grayscale)
+        return to_image(pixels, header.grayscale, plane, about)
 
 
 def info(data: Data) -> Info:
@@ -123,6 +155,7 @@ def info(data: Data) -> Info:
         width=header.width,
         height=header.height,
         grayscale=header.grayscale,
+        alpha=file.alpha is not None,
         level=header.level,
         quality=quality_of_level(header.level),
         fingerprint=header.fingerprint.hex(),

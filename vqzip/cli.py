@@ -87,9 +87,25 @@ def cli() -> None:
 )
 @_output_options
 @_model_option("the one that comes with vqzip")
+@click.option(
+    "--strip", is_flag=True, help="Drop ICC profile (colours become sRGB's), EXIF and XMP."
+)
+@click.option(
+    "--frame",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Which one of an animation's frames, from 0.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Always print size and time.")
 def compress(
-    source: str, output: str | None, quality: int, model: str | None, force: bool, verbose: bool
+    source: str,
+    output: str | None,
+    quality: int,
+    model: str | None,
+    force: bool,
+    strip: bool,
+    frame: int | None,
+    verbose: bool,
 ) -> int:
     """Compress the picture IN to IN with the suffix .vqz.
 
@@ -103,7 +119,8 @@ def compress(
         from vqzip.image import load
 
         piped = source == STANDARD_STREAM
-        picture = load(io.BytesIO(files.read(source)) if piped else source)
+        content = io.BytesIO(files.read(source)) if piped else source
+        picture = load(content, strip=strip, frame=frame)
         if picture.notices:
             report.notice(source, ", ".join(picture.notices))
         data = api.compress_picture(picture, quality, model)
@@ -146,10 +163,13 @@ def decompress(
     with report.about(source):
         target = _target(source, output, ".png", force)
 
-        from vqzip.image import format_of, to_bytes
+        from vqzip.image import fitted, format_of, to_bytes
 
         format_name = "PNG" if target == STANDARD_STREAM else format_of(target)
         image = api.decompress(files.read(source), model, max_pixels)
+        image, losses = fitted(image, format_name)
+        if losses:
+            report.notice(source, ", ".join(losses))
         files.write(target, to_bytes(image, format_name), force=force)
     return report.exit_code
 
@@ -216,9 +236,10 @@ def _target(source: str, output: str | None, suffix: str, force: bool) -> str:
 
 def _table(about: api.Info) -> str:
     colour = "grayscale" if about.grayscale else "colour"
+    alpha = " and alpha" if about.alpha else ""
     chunks = ", ".join(f"{type_} {size:,} bytes" for type_, size in about.chunks.items())
     rows = {
-        "picture": f"{about.width} x {about.height}, {colour}",
+        "picture": f"{about.width} x {about.height}, {colour}{alpha}",
         "quality": f"{about.quality} (level {about.level} of {MAX_LEVEL})",
         "size": f"{about.bytes:,} bytes, {about.bpp:.3f} bpp",
         "model": about.fingerprint,

@@ -22,7 +22,9 @@ DEFAULT_MAX_PIXELS = 2**28
 """Pictures with more pixels are refused unless the caller allows them."""
 
 CODE_STREAM = "C"
-KNOWN_CHUNKS = frozenset({CODE_STREAM})
+ALPHA = "A"
+ICC, EXIF, XMP = "i", "e", "x"
+KNOWN_CHUNKS = frozenset({CODE_STREAM, ALPHA, ICC, EXIF, XMP})
 
 _GRAYSCALE = 0x01  # bit of the flags
 _CRC_BYTES = 4
@@ -94,6 +96,11 @@ class Container:
     def code_stream(self) -> bytes:
         """Payload of chunk C."""
         return next(chunk.payload for chunk in self.chunks if chunk.type == CODE_STREAM)
+
+    @property
+    def alpha(self) -> bytes | None:
+        """Payload of chunk A, None if the picture is opaque."""
+        return next((chunk.payload for chunk in self.chunks if chunk.type == ALPHA), None)
 
     def pack(self) -> bytes:
         """The file's bytes; `unpack` gives an equal container back."""

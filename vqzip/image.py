@@ -1,30 +1,37 @@
-"""Pictures of any kind to 8-bit RGB pixels, and back to a Pillow image or a picture file."""
+"""Pictures of any kind to what is coded of them, and back to a Pillow image or a picture file."""
 
 from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
+from vqzip.alpha import fill_hidden
+from vqzip.colour import Colours, to_eight_bit, to_srgb
+from vqzip.container import DEFAULT_MAX_PIXELS
 from vqzip.errors import VqzError, naming
+from vqzip.metadata import (
+    JPEG_XMP_PREFIX,
+    MAX_BYTES,
+    NAMES,
+    Metadata,
+    about_the_picture,
+    metadata_of,
+    srgb_profile,
+)
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = Image.Image | str | os.PathLike[str] | BinaryIO
 
-_METADATA = {
-    "ICC profile": ("icc_profile",),
-    "EXIF": ("exif", "Raw profile type exif"),
-    "XMP": ("xmp", "XML:com.adobe.xmp"),
-}
-_GRAYSCALE_MODES = ("1", "L", "LA")
 _UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,43 +47,81 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
 }
+_HOLD_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF", "JPEG2000", "GIF", "TGA", "ICO"}
+_NEVER_GRAY = {"WEBP", "AVIF"}
+_JPEG_SEGMENT = 65533
+# Of the formats that hold metadata, the most bytes of each kind.
+_LONGEST = {
+    "JPEG": {
+        "icc_profile": MAX_BYTES,
+        "exif": _JPEG_SEGMENT,
+        "xmp": _JPEG_SEGMENT - len(JPEG_XMP_PREFIX),
+    },
+    **dict.fromkeys(("PNG", "WEBP", "AVIF", "TIFF"), dict.fromkeys(NAMES, MAX_BYTES)),
+}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels ready for the codec.
+    """What is coded of a picture.
 
     Attributes:
         pixels: uint8, (height, width, 3), RGB, upright.
         grayscale: All three channels are the same, as the source had one.
         notices: What of the source was dropped or converted, a few words each.
+        alpha: uint8, (height, width), 0 for transparent; None if all is opaque.
+        metadata: ICC profile, EXIF and XMP.
     """
 
     pixels: Pixels
     grayscale: bool
     notices: tuple[str, ...] = ()
+    alpha: Pixels | None = None
+    metadata: Metadata = field(default_factory=Metadata)
 
 
-def load(source: Source) -> Picture:
-    """Read a picture: a Pillow image (left unchanged), a path or an open binary file.
+def load(source: Source, *, strip: bool = False, frame: int | None = None) -> Picture:
+    """Read a picture.
+
+    Args:
+        source: A Pillow image (left unchanged), a path or an open binary file.
+        strip: Drop metadata; colours of an ICC profile other than sRGB's are converted to sRGB.
+        frame: Which one of an animation, or which page of a document, from 0.
 
     Raises:
         VqzError: Not a picture, broken, animated, too large or unreadable; names the file.
     """
     if isinstance(source, Image.Image):
         with _pillow_errors(getattr(source, "filename", None) or None):
-            return _picture(source)
+            return _picture(source, strip, frame)
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else None
-    with _pillow_errors(name), Image.open(source) as image:
-        return _picture(image)
+    with _pillow_errors(name):
+        with _no_pillow_limit():
+            image = Image.open(source)
+        with image:
+            return _picture(image, strip, frame)
 
 
-def to_image(pixels: Pixels, grayscale: bool) -> Image.Image:
-    """Pillow image of (H, W, 3) uint8 pixels: mode RGB, or L with the rounded mean of the three."""
-    if not grayscale:
-        return Image.fromarray(pixels)
-    total = pixels.sum(axis=2, dtype=np.uint16)
-    return Image.fromarray(((total + 1) // 3).astype(np.uint8))
+def to_image(
+    pixels: Pixels,
+    grayscale: bool,
+    alpha: Pixels | None = None,
+    metadata: Metadata | None = None,
+) -> Image.Image:
+    """Pillow image of (H, W, 3) uint8 pixels, and alpha (H, W) if any.
+
+    Its mode is RGB, or L with the rounded mean of the three, or either with an A; metadata is in
+    its `info`.
+    """
+    if grayscale:
+        total = pixels.sum(axis=2, dtype=np.uint16)
+        pixels = ((total + 1) // 3).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    if alpha is not None:
+        image.putalpha(Image.fromarray(alpha))
+    if metadata:
+        image.info.update(metadata.info())
+    return image
 
 
 def format_of(path: str) -> str:
@@ -92,19 +137,76 @@ def format_of(path: str) -> str:
     return name
 
 
-def to_bytes(image: Image.Image, format_name: str) -> bytes:
-    """A picture file; `format_name` is Pillow's, such as "PNG" or what `format_of` gave.
+def fitted(image: Image.Image, format_name: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """An image as a file format can hold it, and what it cannot hold, a few words each."""
+    losses = []
+    if image.mode in ("LA", "RGBA") and format_name not in _HOLD_ALPHA:
+        opaque = Image.new(image.mode[:-1], image.size, "white")
+        opaque.paste(image.convert(opaque.mode), mask=image.getchannel("A"))
+        opaque.info = dict(image.info)
+        image = opaque
+        losses.append(f"transparency replaced by white, {format_name} has none")
+    longest = dict(_LONGEST.get(format_name, {}))
+    if image.mode in ("L", "LA") and format_name in _NEVER_GRAY:
+        longest["icc_profile"] = 0
+    for key, name in NAMES.items():
+        value = image.info.get(key)
+        if not value or len(value) <= longest.get(key, 0):
+            continue
+        managed = to_srgb(image, value) if key == "icc_profile" else None
+        info = {other: kept for other, kept in image.info.items() if other != key}
+        image = managed or image.copy()
+        image.info = info
+        if managed and value != srgb_profile():
+            losses.append("colours converted to sRGB")
+        elif not managed:
+            losses.append(f"{name} dropped")
+    return image, tuple(losses)
 
-    Raises VqzError if the format cannot hold the picture.
+
+def to_bytes(image: Image.Image, format_name: str) -> bytes:
+    """A picture file, with the metadata of the image.
+
+    Args:
+        image: Of mode L, LA, RGB or RGBA; what the format cannot hold is dropped as by `fitted`.
+        format_name: Pillow's, such as "PNG" or what `format_of` gave.
+
+    Raises:
+        VqzError: The format cannot hold the picture.
     """
     buffer = io.BytesIO()
+    image, _ = fitted(image, format_name)
     try:
-        image.save(buffer, format_name, **_SAVE_OPTIONS.get(format_name, {}))
+        options = {**_SAVE_OPTIONS.get(format_name, {}), **_metadata_options(image, format_name)}
+        image.save(buffer, format_name, **options)
     except MemoryError:
         raise
     except Exception as error:
         raise VqzError(f"cannot be written as {format_name}: {error}") from error
     return buffer.getvalue()
+
+
+def _metadata_options(image: Image.Image, format_name: str) -> dict[str, Any]:
+    """How Pillow is told to write the metadata that an image has."""
+    if format_name not in _LONGEST:
+        return {}
+    options = {key: image.info[key] for key in NAMES if key in image.info}
+    if format_name == "TIFF":
+        tags = Image.Exif()
+        tags.load(options.pop("exif", b""))
+        tags = about_the_picture(tags)
+        if xmp := options.pop("xmp", None):
+            tags[700] = xmp
+        options["exif"] = tags.tobytes()  # Pillow does not find the folders in `tags`
+    elif xmp := options.get("xmp"):
+        # JPEG's own option is new in Pillow 11, PNG has none.
+        if format_name == "JPEG":
+            segment = JPEG_XMP_PREFIX + options.pop("xmp")
+            options["extra"] = b"\xff\xe1" + (2 + len(segment)).to_bytes(2, "big") + segment
+        elif format_name == "PNG":
+            options["pnginfo"] = PngImagePlugin.PngInfo()
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", options.pop("xmp"))
+    return options
 
 
 @contextmanager
@@ -125,47 +227,66 @@ def _pillow_errors(name: str | None) -> Iterator[None]:
             raise VqzError(f"broken picture: {str(error) or type(error).__name__}") from error
 
 
-def _picture(image: Image.Image) -> Picture:
+_limit_lock = threading.Lock()
+
+
+@contextmanager
+def _no_pillow_limit() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, which is global; ours is the one that counts."""
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _picture(image: Image.Image, strip: bool, frame: int | None) -> Picture:
     frames: int = getattr(image, "n_frames", 1)
     # The other frames of an MPO, the JPEG of many phones, are previews and depth maps.
-    if frames > 1 and image.format != "MPO":
-        raise VqzError(f"has {frames} frames, only single pictures can be compressed")
-    if 0 in image.size:
+    if frame is None and frames > 1 and image.format != "MPO":
+        raise VqzError(f"has {frames} frames, choose one from 0 to {frames - 1} with --frame")
+    if frame is None:
+        picture = _still(image, strip)
+        dropped = f"extra frames dropped ({frames - 1})"
+        return picture if frames == 1 else replace(picture, notices=(*picture.notices, dropped))
+    if not 0 <= frame < frames:
+        raise VqzError(f"frame must be from 0 to {frames - 1}, not {frame}")
+    before = image.tell()
+    image.seek(frame)
+    try:
+        return _still(image, strip)
+    finally:
+        image.seek(before)
+
+
+def _still(image: Image.Image, strip: bool) -> Picture:
+    width, height = image.size
+    pixels = width * height
+    if not pixels:
         raise VqzError("picture without pixels")
+    if pixels > DEFAULT_MAX_PIXELS:
+        raise VqzError(
+            f"picture of {width} x {height} pixels is over the limit of {DEFAULT_MAX_PIXELS}"
+        )
     # Pillow reduces 16-bit colour to 8 as it decodes; only the raw mode of the tiles tells.
     deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-    image.load()
-    notices = _losses(image, frames, deep)
-    pixels = _eight_bit(_upright(image))
-    grayscale = pixels.ndim == 2
-    if grayscale:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    return Picture(pixels, grayscale, notices)
-
-
-def _losses(image: Image.Image, frames: int, deep: bool) -> tuple[str, ...]:
-    """What of a picture will be dropped or converted."""
-    losses = [f"{key} dropped" for key, keys in _METADATA.items() if image.info.keys() & keys]
-    if frames > 1:
-        losses.append(f"extra frames dropped ({frames - 1})")
-    if deep or image.mode.startswith("I"):
+    # Some of its decoders look at the limit again.
+    with _no_pillow_limit() if pixels > (Image.MAX_IMAGE_PIXELS or pixels) else nullcontext():
+        image.load()
+    metadata, losses = metadata_of(image)
+    colours = to_eight_bit(_upright(image), metadata.icc_profile, strip=strip)
+    if strip:
+        metadata, losses = Metadata(), []
+    if deep and not image.mode.startswith("I"):
         losses.append("16-bit depth reduced to 8 bit")
-    if image.mode in ("P", "PA"):
-        losses.append("palette converted to RGB")
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        losses.append(f"{image.mode} converted to RGB")
-    if _is_transparent(image):
-        losses.append("alpha dropped")
-    return tuple(losses)
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    """Whether alpha says anything; that of most screenshots is opaque everywhere."""
-    if not image.has_transparency_data:
-        return False
-    if image.mode.startswith("I"):  # Pillow has no conversion to RGBA for these
-        return True
-    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+    return Picture(
+        pixels=_pixels(colours),
+        grayscale=colours.image.mode == "L",
+        notices=(*losses, *colours.losses),
+        alpha=None if colours.alpha is None else np.array(colours.alpha),
+        metadata=replace(metadata.upright(), icc_profile=colours.profile),
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -178,13 +299,10 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _eight_bit(image: Image.Image) -> Pixels:
-    """Pixels (H, W) of a picture with one channel, (H, W, 3) of any other."""
-    if image.mode == "F":
-        raise VqzError("floating-point pixels are not supported")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int32)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise VqzError("32-bit pixels are not supported")
-        return ((values + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
-    return np.array(image.convert("L" if image.mode in _GRAYSCALE_MODES else "RGB"))
+def _pixels(colours: Colours) -> Pixels:
+    """Pixels (H, W, 3)."""
+    image = colours.image
+    if colours.alpha is not None:
+        image = fill_hidden(image, colours.alpha)
+    pixels = np.array(image)
+    return np.repeat(pixels[:, :, None], 3, axis=2) if image.mode == "L" else pixels
