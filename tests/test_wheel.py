@@ -40,7 +40,7 @@ def test_wheel_holds_the_package_and_the_model(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     model = ("models/photo/model.safetensors", "models/photo/config.json")
-    for name in ("cli.py", "py.typed", *model):
+    for name in ("cli.py", "VqzImagePlugin.py", "srgb.icc", "py.typed", *model):
         assert f"vqzip/{name}" in names
     assert len(names) == len(set(names))
     for name in names:
