@@ -13,6 +13,7 @@ from PIL import Image
 import vqzip
 from vqzip.codec import CodecModel, unpack
 from vqzip.container import unpack as unpack_container
+from vqzip.metadata import metadata_of
 from vqzip.store import load_model
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,8 +46,16 @@ def test_pixels_are_within_one_level(name: str, model: CodecModel) -> None:
     decoded = vqzip.decompress(GOLDEN / f"{name}.vqz", model)
     with Image.open(GOLDEN / f"{name}.png") as image:
         assert decoded.mode == image.mode
+        assert metadata_of(decoded) == metadata_of(image)
         expected = np.asarray(image, np.int16)
+        if "A" in image.mode:
+            assert decoded.getchannel("A").tobytes() == image.getchannel("A").tobytes()
     assert np.abs(np.asarray(decoded, np.int16) - expected).max() <= 1
+
+
+def test_alpha_and_metadata_are_in_a_golden_file() -> None:
+    parsed = unpack_container((GOLDEN / "cutout-q50.vqz").read_bytes())
+    assert [chunk.type for chunk in parsed.chunks] == ["C", "A", "i", "e", "x"]
 
 
 @pytest.mark.parametrize("name", ["dot-q50", "gray-q50"])
