@@ -57,7 +57,7 @@ def decode(payload: bytes, width: int, height: int) -> Plane:
     decoder = Decoder(payload, "alpha")
 
     def code(_: Ints, counts: Doubles) -> Ints:
-        return decoder.get(counts)
+        return decoder.get(counts).astype(np.int64)
 
     values = _code_values(np.zeros(256, bool), code)
     tiles = _Tiles(height, width)
