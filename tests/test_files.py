@@ -1,5 +1,7 @@
 import errno
 import os
+import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,6 +107,111 @@ def test_interruption_leaves_nothing(
     with pytest.raises(interruption):
         files.write(str(tmp_path / "out"), b"data")
     assert os.listdir(tmp_path) == []
+
+
+KILL = """
+import os, signal, sys
+from vqzip import files
+
+path, force, call = sys.argv[1], sys.argv[2] == "force", sys.argv[3]
+setattr(os, call, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+files.write(path, b"new" * 1000, force=force, like=os.stat(__file__))
+"""
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("call", ["open", "chmod", "utime", "fsync", "replace", "link", "unlink"])
+def test_kill_at_any_moment_leaves_the_old_or_the_new_file(
+    tmp_path: Path, call: str, force: bool
+) -> None:
+    old, new = b"old" if force else None, b"new" * 1000
+    script, path = tmp_path / "kill.py", tmp_path / "folder" / "out"
+    script.write_text(KILL)
+    path.parent.mkdir()
+    if old is not None:
+        path.write_bytes(old)
+    command = [sys.executable, str(script), str(path), "force" if force else "", call]
+    killed = subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    renamed = call == "unlink"  # done after everything else
+    assert killed == (call != ("link" if force else "replace"))
+    left = path.read_bytes() if path.exists() else None
+    assert left == (new if renamed or not killed else old)
+    # What else is left is in nobody's way.
+    files.write(str(path), new, force=path.exists())
+    assert path.read_bytes() == new
+
+
+def test_output_is_like_its_source(tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(b"data")
+    source.chmod(0o4640)
+    os.utime(source, ns=(10**18 + 1, 10**18 + 2))
+    files.write(str(target), b"new", like=source.stat())
+    status = target.stat()
+    assert stat.S_IMODE(status.st_mode) == 0o640
+    assert (status.st_atime_ns, status.st_mtime_ns) == (10**18 + 1, 10**18 + 2)
+
+
+def test_private_source_is_private_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(b"data")
+    modes = []
+
+    def chmod(path: Path, _: int) -> None:
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        raise PermissionError  # as on a file system without permissions
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    files.write(str(tmp_path / "out"), b"new", like=source.stat())
+    assert modes == [0o600]
+
+
+def test_folders_are_made_on_demand(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "out"
+    files.check_target(str(path), make_folder=True)
+    assert not path.parent.exists()
+    files.write(str(path), b"data", make_folder=True)
+    assert path.read_bytes() == b"data"
+    with pytest.raises(VqzError) as caught:
+        files.check_target(str(path / "c" / "d"), make_folder=True)
+    assert str(caught.value) == f"{path / 'c' / 'd'}: cannot write: its folder does not exist"
+
+
+def test_remove_what_is_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(b"data")
+    known = path.stat()
+    path.write_bytes(b"other data")
+    with pytest.raises(VqzError) as caught:
+        files.remove(str(path), known)
+    assert str(caught.value) == f"{path}: changed meanwhile, it is not removed"
+    assert path.read_bytes() == b"other data"
+    files.remove(str(path), path.stat())
+    assert not path.exists()
+    with pytest.raises(VqzError) as caught:
+        files.remove(str(path), known)
+    assert str(caught.value) == f"{path}: cannot remove: No such file or directory"
+
+
+def test_removing_a_link_keeps_the_file(tmp_path: Path) -> None:
+    path, link = tmp_path / "in", tmp_path / "link"
+    path.write_bytes(b"data")
+    link.symlink_to(path)
+    files.remove(str(link), link.stat())
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_status_of_regular_files_only(tmp_path: Path) -> None:
+    path, link = tmp_path / "in", tmp_path / "link"
+    path.write_bytes(b"data")
+    link.symlink_to(path)
+    assert files.regular_status(str(link)) == path.stat()
+    assert files.regular_status(os.devnull) is None
+    assert files.regular_status("-") is None
+    with pytest.raises(VqzError, match=r"none: cannot read: No such file or directory$"):
+        files.regular_status(str(tmp_path / "none"))
 
 
 def test_folder_as_target(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,7 +38,19 @@ def read(path: str, limit: int = MAX_FILE_BYTES) -> bytes:
     return bytes(data)
 
 
-def check_target(path: str, *, force: bool = False) -> None:
+def regular_status(path: str) -> os.stat_result | None:
+    """Status of a regular file, or of the one a symbolic link leads to; None for all else.
+
+    Raises VqzError, naming the path.
+    """
+    if path == STANDARD_STREAM:
+        return None
+    with _os_errors("read", path):
+        status = os.stat(path)
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def check_target(path: str, *, force: bool = False, make_folder: bool = False) -> None:
     """Refuse an output that `write` would refuse, to know it before the work is done.
 
     Raises VqzError, naming the path.
@@ -50,19 +63,36 @@ def check_target(path: str, *, force: bool = False) -> None:
     elif not _is_special(path):
         if os.path.lexists(path) and not force:
             raise VqzError(_EXISTS, path)
-        if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
+        folder = os.path.dirname(os.path.realpath(path))
+        while make_folder and not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder):
             raise VqzError("cannot write: its folder does not exist", path)
 
 
-def write(path: str, data: bytes, *, force: bool = False) -> None:
+def write(
+    path: str,
+    data: bytes,
+    *,
+    force: bool = False,
+    make_folder: bool = False,
+    like: os.stat_result | None = None,
+) -> None:
     """Write a file atomically: whatever goes wrong, the path is left as it was.
 
-    An existing file is refused unless `force`. A symbolic link is followed and stays a link.
-    Devices and pipes are written to directly.
+    A symbolic link is followed and stays a link.  Devices and pipes are written to directly.
 
-    Raises VqzError, naming the path.
+    Args:
+        path: The file.
+        data: All of its content.
+        force: Overwrite an existing file, which is refused otherwise.
+        make_folder: Make the folder and those above it where they are missing.
+        like: Give the file this permission and time of modification, those of its source.
+
+    Raises:
+        VqzError: It cannot be written; names the path.
     """
-    check_target(path, force=force)
+    check_target(path, force=force, make_folder=make_folder)
     with _os_errors("write", path):
         if path == STANDARD_STREAM:
             # Not sys.stdout, which would try to flush what failed once more at exit.
@@ -72,7 +102,26 @@ def write(path: str, data: bytes, *, force: bool = False) -> None:
             with open(path, "wb") as stream:
                 stream.write(data)
         else:
-            _write_atomically(Path(os.path.realpath(path)), data, force)
+            target = Path(os.path.realpath(path))
+            if make_folder:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            _write_atomically(target, data, force, like)
+
+
+def remove(path: str, known: os.stat_result) -> None:
+    """Remove a file (or a link to it) that is still as `known`, its status of some time ago.
+
+    Raises VqzError, naming the path, if it was changed meanwhile or cannot be removed.
+    """
+    with _os_errors("remove", path):
+        now = os.stat(path)
+        if _version(now) != _version(known):
+            raise VqzError("changed meanwhile, it is not removed", path)
+        os.unlink(path)
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _open_input(path: str) -> BinaryIO:
@@ -83,20 +132,44 @@ def _is_special(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def _write_atomically(target: Path, data: bytes, force: bool) -> None:
-    # Not tempfile, whose files only their owner can read: this one has the mode of any new file.
+def _write_atomically(target: Path, data: bytes, force: bool, like: os.stat_result | None) -> None:
+    # Not tempfile, whose files only their owner can read: this one has the mode of any new file,
+    # or that of its source, and before it has that nobody else may look into it.
     temporary = target.with_name(f".vqzip-{secrets.token_hex(8)}.tmp")
+    mode = 0o666 if like is None else 0o600
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(data)
             file.flush()
+            if like is not None:
+                _resemble(temporary, like)
             os.fsync(file.fileno())
         if force:
             os.replace(temporary, target)
         else:
             _rename_to_new(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+    _sync_folder(target.parent)
+
+
+def _resemble(path: Path, like: os.stat_result) -> None:
+    # Some file systems have no permissions, or set times for the owner alone: no reason to fail.
+    with suppress(PermissionError):
+        os.chmod(path, like.st_mode & 0o777)
+    with suppress(PermissionError):
+        os.utime(path, ns=(like.st_atime_ns, like.st_mtime_ns))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in the folder last, where the system has a way to."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _rename_to_new(source: Path, target: Path) -> None:
