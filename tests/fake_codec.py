@@ -39,8 +39,8 @@ def find_model(fingerprint: bytes) -> Path | None:
     return {DEFAULT: Path("/default"), **installed}.get(fingerprint)
 
 
-def encode(model: CodecModel, pixels: NDArray[np.uint8], level: int) -> bytes:
-    return bytes([level]) + zlib.compress(pixels.tobytes())
+def encode(model: CodecModel, pixels: NDArray[np.uint8], level: int, sweeps: int = 1) -> bytes:
+    return bytes([level]) + zlib.compress(pixels.tobytes(), sweeps)
 
 
 def decode(
@@ -70,3 +70,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+if __name__ == "__mp_main__":  # a process that `vqzip -j` has started
+    sys.modules.update(modules())

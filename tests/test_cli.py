@@ -64,7 +64,8 @@ def test_compress_options(photo: Path, capsys: Capture) -> None:
     assert (about.quality, about.level) == (100, 128)
     out, err = capsys.readouterr()
     assert out == ""
-    expected = f"vqzip: img.png: {about.bytes:,} bytes, {about.bpp:.3f} bpp, "
+    sizes = f"{photo.stat().st_size:,} to {about.bytes:,} bytes"
+    expected = f"vqzip: img.png: {sizes}, {about.bpp:.3f} bpp, "
     assert err.startswith(expected)
     assert err.endswith(" s\n")
     assert err.count("\n") == 1
@@ -123,7 +124,10 @@ def test_suffix_decides_the_format(vqz: Path, name: str, format_name: str) -> No
 
 def test_unknown_suffix_is_an_error_before_the_work(capsys: Capture) -> None:
     assert main(["decompress", "missing.vqz", "-o", "a.xyz"]) == 1
-    assert capsys.readouterr().err == "vqzip: a.xyz: unknown picture format '.xyz'\n"
+    assert main(["decompress", "missing.vqz", "--to", "xyz"]) == 1
+    assert capsys.readouterr().err == (
+        "vqzip: a.xyz: unknown picture format '.xyz'\nvqzip: *.xyz: unknown picture format '.xyz'\n"
+    )
 
 
 def test_existing_output_needs_force(photo: Path, capsys: Capture) -> None:
@@ -263,6 +267,8 @@ def test_pipes(photo: Path) -> None:
     unpacked = run("decompress", "-", "-o", "-", stdin=packed.stdout)
     assert (unpacked.returncode, unpacked.stderr) == (0, b"")
     assert unpacked.stdout[:8] == b"\x89PNG\r\n\x1a\n"
+    bitmap = run("decompress", "-", "--to", ".bmp", stdin=packed.stdout)
+    assert (bitmap.returncode, bitmap.stdout[:2]) == (0, b"BM")
     broken = run("decompress", "-", stdin=packed.stdout[:-1])
     assert (broken.returncode, broken.stdout) == (1, b"")
     assert broken.stderr == b"vqzip: -: truncated file\n"
@@ -286,13 +292,32 @@ def test_full_standard_output(photo: Path, command: list[str]) -> None:
     "args",
     [
         ["compress"],
-        ["compress", "a.png", "b.png"],
+        ["compress", "a.png", "b.png", "-o", "c.vqz"],
+        ["compress", "-r", "photos", "-o", "c.vqz"],
+        ["compress", "--files-from", "list", "-o", "c.vqz"],
+        ["compress", "a.png", "-o", "c.vqz", "-d", "out"],
+        ["compress", "a.png", "-f", "--skip-existing"],
+        ["compress", "a.png", "-0"],
+        ["compress", "a.png", "-j", "-1"],
+        ["compress", "a.png", "--quiet", "-v"],
+        ["compress", "-", "a.png"],
+        ["compress", "-", "--files-from", "list"],
+        ["compress", "-", "-d", "out"],
+        ["compress", "-", "--json"],
+        ["compress", "a.png", "-o", "-", "--json"],
+        ["compress", "-", "-o", "c.vqz", "--rm"],
+        ["compress", "a.png", "-o", "-", "--rm"],
         ["compress", "a.png", "-q", "0"],
         ["compress", "a.png", "-q", "101"],
         ["compress", "a.png", "-q", "fine"],
         ["compress", "a.png", "--nonsense"],
         ["compress", "a.png", "--frame", "-1"],
+        ["compress", "a.png", "--effort", "10"],
+        ["decompress"],
         ["decompress", "a.vqz", "--max-pixels", "0"],
+        ["test"],
+        ["info"],
+        ["info", "-", "a.vqz"],
         ["train", "photos"],
         ["train", "photos", "--out", "m", "--minutes", "0"],
         ["nonsense"],
@@ -306,11 +331,11 @@ def test_usage_errors(args: list[str], capsys: Capture) -> None:
     assert "Error: " in err
 
 
-@pytest.mark.parametrize("command", ["compress", "decompress", "info", "train"])
+@pytest.mark.parametrize("command", ["compress", "decompress", "info", "test", "models", "train"])
 def test_help_has_an_example(command: str, capsys: Capture) -> None:
     assert main([command, "--help"]) == 0
     help_text = capsys.readouterr().out
-    assert f"Examples:\n    vqzip {command} " in help_text
+    assert f"Examples:\n    vqzip {command}" in help_text
 
 
 def test_version(capsys: Capture) -> None:
@@ -348,10 +373,14 @@ def test_interruption(photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capt
     assert os.listdir() == ["img.png"]
 
 
-def test_bugs_are_not_hidden(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bugs_are_not_hidden(photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     _fail_encoding(monkeypatch, RuntimeError("a bug"))
-    with pytest.raises(RuntimeError, match="a bug"):
-        main(["compress", "img.png"])
+    assert main(["compress", "img.png"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert err.endswith(
+        "RuntimeError: a bug\nvqzip: img.png: internal error: RuntimeError: a bug\n"
+    )
 
 
 def _fail_encoding(monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
@@ -379,7 +408,52 @@ def test_train_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-@pytest.mark.parametrize("args", [["--help"], ["compress", "--help"], ["info", "img.vqz"]])
+def test_info_of_several(vqz: Path, capsys: Capture) -> None:
+    vqz.with_name("b.vqz").write_bytes(vqz.read_bytes())
+    Path("bad.vqz").write_bytes(b"hello")
+    assert main(["info", "img.vqz"]) == 0
+    about = capsys.readouterr().out
+    assert main(["info", "-r", ".", "none"]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"file     ./b.vqz\n{about}\nfile     ./img.vqz\n{about}\n"
+    assert err == (
+        "vqzip: none: cannot read: No such file or directory\nvqzip: ./bad.vqz: not a vqz file\n"
+    )
+    assert main(["info", "img.vqz", "bad.vqz", "b.vqz", "--json"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["file"] for row in rows] == ["img.vqz", "b.vqz"]
+
+
+def test_models_that_are_installed() -> None:
+    def models(*args: str) -> str:
+        command = [sys.executable, "-m", "vqzip", "models", *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    rows = [json.loads(line) for line in models("--json").splitlines()]
+    [photo] = [row for row in rows if row["default"]]
+    folder = Path(photo["card"]).parent
+    config = json.loads((folder / "config.json").read_text())
+    assert photo == {
+        "name": "photo",
+        "fingerprint": config["fingerprint"],
+        "bytes": (folder / "model.safetensors").stat().st_size,
+        "card": str(folder / "README.md"),
+        "default": True,
+    }
+    line = f"photo  {photo['fingerprint']}  {photo['bytes']:,} bytes  {photo['card']}  (default)"
+    assert line in models().splitlines()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["compress", "--help"],
+        ["info", "img.vqz"],
+        ["models"],
+        ["compress", "--dry-run", "img.vqz", "-o", "new.vqz"],
+    ],
+)
 def test_light_commands_import_nothing_heavy(vqz: Path, args: list[str]) -> None:
     program = (
         "import sys; from vqzip.cli import main; code = main(sys.argv[1:]);"

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from vqzip import container, files
 from vqzip.container import ALPHA, CODE_STREAM, DEFAULT_MAX_PIXELS, Chunk, Container, Header
 from vqzip.errors import VqzError, naming
-from vqzip.quality import DEFAULT_QUALITY, level_of_quality, quality_of_level
+from vqzip.quality import (
+    DEFAULT_EFFORT,
+    DEFAULT_QUALITY,
+    check_effort,
+    level_of_quality,
+    quality_of_level,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,6 +67,7 @@ def compress(
     quality: int = DEFAULT_QUALITY,
     model: ModelLike = None,
     *,
+    effort: int = DEFAULT_EFFORT,
     strip: bool = False,
     frame: int | None = None,
 ) -> bytes:
@@ -73,27 +80,31 @@ def compress(
         image: A Pillow image, a path or an open binary file.
         quality: 1 (smallest) to 100 (best).
         model: A model's folder, a loaded model, or None for the one that comes with vqzip.
+        effort: 0 (fastest) to 9 (smallest): how often codes are chosen anew.
         strip: Drop metadata; colours of an ICC profile other than sRGB's are converted to sRGB.
         frame: Which one of an animation, or which page of a document, from 0. Without it,
             pictures of several frames are refused.
 
     Raises:
-        VqzError: The picture or the model cannot be used, or the quality is out of range.
+        VqzError: The picture or the model cannot be used, or quality or effort are out of range.
     """
     from vqzip.image import load
 
-    return compress_picture(load(image, strip=strip, frame=frame), quality, model)
+    return compress_picture(load(image, strip=strip, frame=frame), quality, model, effort)
 
 
-def compress_picture(picture: Picture, quality: int, model: ModelLike = None) -> bytes:
+def compress_picture(
+    picture: Picture, quality: int, model: ModelLike = None, effort: int = DEFAULT_EFFORT
+) -> bytes:
     """`compress` for a picture that is already loaded."""
     from vqzip.codec import encode
 
     level = level_of_quality(quality)
+    check_effort(effort)
     codec = _load(model)
     height, width, _ = picture.pixels.shape
     header = Header(width, height, picture.grayscale, codec.fingerprint, level)
-    stream = encode(codec, picture.pixels, level)
+    stream = encode(codec, picture.pixels, level, sweeps=effort)
     return Container(header, (Chunk(CODE_STREAM, stream), *other_chunks(picture))).pack()
 
 

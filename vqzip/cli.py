@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from vqzip import __version__, api, files
-from vqzip.container import DEFAULT_MAX_PIXELS, MAX_LEVEL
-from vqzip.errors import VqzError
+from vqzip import __version__, api, batch, files, jobs, options
+from vqzip.batch import Running
+from vqzip.container import MAX_LEVEL
+from vqzip.errors import VqzError, printable
 from vqzip.files import STANDARD_STREAM
-from vqzip.quality import DEFAULT_QUALITY, HIGHEST_QUALITY, LOWEST_QUALITY
+from vqzip.inputs import PICTURES, VQZ, Inputs, find
+from vqzip.jobs import CompressOptions, DecompressOptions
+from vqzip.plan import Outputs
+from vqzip.quality import (
+    DEFAULT_EFFORT,
+    DEFAULT_QUALITY,
+    HIGHEST_EFFORT,
+    HIGHEST_QUALITY,
+    LOWEST_EFFORT,
+    LOWEST_QUALITY,
+)
 from vqzip.report import Report
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 
@@ -30,7 +37,8 @@ INTERRUPTED = 130
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    0 is success, 1 an input that failed, 2 wrong usage, 130 an interruption.
+    0 is success, 1 an input that failed, 2 wrong usage, 130 an interruption.  Asked to terminate,
+    it raises SystemExit.
     """
     with warnings.catch_warnings():
         if not sys.warnoptions:
@@ -43,24 +51,15 @@ def main(args: Sequence[str] | None = None) -> int:
             return error.exit_code
         except click.Abort:
             return INTERRUPTED
+        except VqzError as error:
+            click.echo(f"vqzip: {error}", err=True)
+            return 1
         return code
 
 
 def _examples(*lines: str) -> str:
     # \b keeps click from filling the lines.
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-def _output_options(function: F) -> F:
-    output = click.option(
-        "-o", "--output", metavar="OUT", help="Where to write, - for standard output."
-    )
-    force = click.option("-f", "--force", is_flag=True, help="Overwrite an existing output.")
-    return output(force(function))
-
-
-def _model_option(default: str) -> Callable[[F], F]:
-    return click.option("--model", metavar="DIR", help=f"Folder of a model.  [default: {default}]")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,10 +72,12 @@ def cli() -> None:
     epilog=_examples(
         "vqzip compress photo.png",
         "vqzip compress photo.jpg -q 70 -o small.vqz",
+        "vqzip compress -r photos -d compressed -j 4 --skip-existing",
+        "find photos -name '*.png' -print0 | vqzip compress --files-from - -0 --rm",
         "cat photo.png | vqzip compress - > photo.vqz",
     )
 )
-@click.argument("source", metavar="IN")
+@options.inputs("[IN]...")
 @click.option(
     "-q",
     "--quality",
@@ -85,8 +86,19 @@ def cli() -> None:
     show_default=True,
     help="Smallest to best.",
 )
-@_output_options
-@_model_option("the one that comes with vqzip")
+@options.outputs(
+    click.option(
+        "--keep-suffix", is_flag=True, help="Write a.png.vqz, as there may be an a.jpg, too."
+    )
+)
+@click.option(
+    "-e",
+    "--effort",
+    type=click.IntRange(LOWEST_EFFORT, HIGHEST_EFFORT),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    help="Fastest to smallest: how often codes are chosen anew.",
+)
 @click.option(
     "--strip", is_flag=True, help="Drop ICC profile (colours become sRGB's), EXIF and XMP."
 )
@@ -96,96 +108,133 @@ def cli() -> None:
     type=click.IntRange(min=0),
     help="Which one of an animation's frames, from 0.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Always print size and time.")
+@options.model("the one that comes with vqzip")
+@options.running(writes=True)
 def compress(
-    source: str,
-    output: str | None,
+    inputs: Inputs,
+    outputs: Outputs,
+    running: Running,
     quality: int,
-    model: str | None,
-    force: bool,
+    effort: int,
     strip: bool,
     frame: int | None,
-    verbose: bool,
+    model: str | None,
 ) -> int:
     """Compress the picture IN to IN with the suffix .vqz.
 
-    IN may be of any format that Pillow reads, or - for standard input.
+    IN may be of any format that Pillow reads, or - for standard input.  Outputs get the
+    permissions and the time of their inputs.  Nothing is done if an output exists, or if two
+    inputs have the same.
     """
-    report = Report(verbose=verbose or sys.stderr.isatty())
-    with report.about(source):
-        start = time.perf_counter()
-        target = _target(source, output, ".vqz", force)
-
-        from vqzip.image import load
-
-        piped = source == STANDARD_STREAM
-        content = io.BytesIO(files.read(source)) if piped else source
-        picture = load(content, strip=strip, frame=frame)
-        if picture.notices:
-            report.notice(source, ", ".join(picture.notices))
-        data = api.compress_picture(picture, quality, model)
-        files.write(target, data, force=force)
-
-        height, width, _ = picture.pixels.shape
-        bpp = 8 * len(data) / (width * height)
-        seconds = time.perf_counter() - start
-        report.detail(source, f"{len(data):,} bytes, {bpp:.3f} bpp, {seconds:.1f} s")
-    return report.exit_code
+    options.check_usage(inputs, outputs, running)
+    how = CompressOptions(
+        quality, effort, strip, frame, model, force=outputs.force, remove=outputs.remove
+    )
+    work = partial(jobs.compress_file, options=how)
+    return batch.process(work, inputs, PICTURES, running, outputs, ".vqz")
 
 
 @cli.command(
     epilog=_examples(
         "vqzip decompress photo.vqz",
         "vqzip decompress photo.vqz -o photo.tiff",
+        "vqzip decompress -r compressed -d photos --to jpg -j 4",
         "vqzip decompress - < photo.vqz > photo.png",
     )
 )
-@click.argument("source", metavar="IN")
-@_output_options
-@_model_option("the one the file was made with")
+@options.inputs("[IN]...")
+@options.outputs()
 @click.option(
-    "--max-pixels",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=DEFAULT_MAX_PIXELS,
-    show_default=True,
-    help="Refuse larger pictures.",
+    "--to", metavar="FORMAT", default="png", show_default=True, help="Suffix of the outputs."
 )
+@options.model("the one the file was made with")
+@options.max_pixels
+@options.running(writes=True)
 def decompress(
-    source: str, output: str | None, model: str | None, force: bool, max_pixels: int
+    inputs: Inputs,
+    outputs: Outputs,
+    running: Running,
+    to: str,
+    model: str | None,
+    max_pixels: int,
 ) -> int:
     """Decompress the vqz file IN to IN with the suffix .png.
 
-    The suffix of OUT decides the format (png, tiff, webp, avif, jpg, ...); standard output gets a
-    PNG.
+    The suffix of the output decides its format (png, tiff, webp, avif, jpg, ...); --to is for
+    many and for standard output.  Outputs get the permissions and the time of their inputs.
+    Nothing is done if an output exists, or if two inputs have the same.
     """
+    options.check_usage(inputs, outputs, running)
+    from vqzip.image import format_of
+
+    to = to.removeprefix(".")
+    output = None if outputs.output == STANDARD_STREAM else outputs.output
+    format_of(output or f"*.{to}")  # refused now, not file by file
+    how = DecompressOptions(model, max_pixels, to, force=outputs.force, remove=outputs.remove)
+    work = partial(jobs.decompress_file, options=how)
+    return batch.process(work, inputs, VQZ, running, outputs, f".{to}")
+
+
+@cli.command(epilog=_examples("vqzip test photo.vqz", "vqzip test -r compressed -j 4 --json"))
+@options.inputs("[FILE]...")
+@options.model("the one the file was made with")
+@options.max_pixels
+@options.running(writes=False)
+def test(inputs: Inputs, running: Running, model: str | None, max_pixels: int) -> int:
+    """Verify the vqz file FILE: decode all of it, and write nothing."""
+    options.check_usage(inputs, None, running)
+    work = partial(jobs.verify_file, options=DecompressOptions(model, max_pixels))
+    return batch.process(work, inputs, VQZ, running)
+
+
+@cli.command(
+    epilog=_examples(
+        "vqzip info photo.vqz", "vqzip info photo.vqz --json", "vqzip info -r compressed --json"
+    )
+)
+@options.inputs("[FILE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each file.")
+def info(inputs: Inputs, as_json: bool) -> int:
+    """Describe the vqz file FILE without decoding it."""
+    options.check_usage(inputs)
     report = Report()
-    with report.about(source):
-        target = _target(source, output, ".png", force)
-
-        from vqzip.image import fitted, format_of, to_bytes
-
-        format_name = "PNG" if target == STANDARD_STREAM else format_of(target)
-        image = api.decompress(files.read(source), model, max_pixels)
-        image, losses = fitted(image, format_name)
-        if losses:
-            report.notice(source, ", ".join(losses))
-        files.write(target, to_bytes(image, format_name), force=force)
+    found = find(inputs, VQZ)
+    for error in found.unusable:
+        report.error(str(error))
+    for source in found.sources:
+        about: api.Info | None = None
+        with report.about(source.path):
+            about = api.info(files.read(source.path))
+        if about is not None and as_json:
+            report.output(json.dumps({"file": source.path, **asdict(about)}))
+        elif about is not None and len(found.sources) == 1:
+            report.output(_table(about))
+        elif about is not None:
+            report.output(f"{'file':8} {printable(source.path)}\n{_table(about)}\n")
     return report.exit_code
 
 
-@cli.command(epilog=_examples("vqzip info photo.vqz", "vqzip info photo.vqz --json"))
-@click.argument("source", metavar="FILE")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(source: str, as_json: bool) -> int:
-    """Describe the vqz file FILE without decoding it."""
+@cli.command(epilog=_examples("vqzip models", "vqzip models --json"))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each model.")
+def models(as_json: bool) -> int:
+    """List the installed models: name, fingerprint, size and the page about it."""
+    from vqzip import store
+
     report = Report()
-    with report.about(source):
-        about = api.info(files.read(source))
+    for folder, fingerprint in store.installed():
+        weights, card = folder / "model.safetensors", folder / "README.md"
+        row = {
+            "name": folder.name,
+            "fingerprint": fingerprint.hex(),
+            "bytes": weights.stat().st_size if weights.exists() else 0,
+            "card": os.fspath(card) if card.exists() else None,
+            "default": folder.name == store.DEFAULT,
+        }
         if as_json:
-            click.echo(json.dumps({"file": source, **asdict(about)}))
+            report.output(json.dumps(row))
         else:
-            click.echo(_table(about))
+            default = "  (default)" if row["default"] else ""
+            report.output("{name}  {fingerprint}  {bytes:,} bytes  {card}".format(**row) + default)
     return report.exit_code
 
 
@@ -194,8 +243,10 @@ def info(source: str, as_json: bool) -> int:
         "vqzip train photos --out my-model", "vqzip train photos --out my-model --minutes 60"
     )
 )
-@click.argument("folder", metavar="FOLDER")
-@click.option("--out", metavar="DIR", required=True, help="Folder of the model to make.")
+@click.argument("folder", metavar="FOLDER", type=options.FOLDER)
+@click.option(
+    "--out", metavar="DIR", type=options.FOLDER, required=True, help="Folder of the model to make."
+)
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -205,7 +256,7 @@ def info(source: str, as_json: bool) -> int:
 )
 @click.option("--preset", default="photo", show_default=True, help="Kind of model to train.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
-@click.option("--from", "start", metavar="DIR", help="Go on from this model.")
+@click.option("--from", "start", metavar="DIR", type=options.FOLDER, help="Go on from this model.")
 def train(folder: str, out: str, minutes: float, preset: str, seed: int, start: str | None) -> int:
     """Train a model on the pictures in FOLDER.
 
@@ -218,20 +269,6 @@ def train(folder: str, out: str, minutes: float, preset: str, seed: int, start: 
         before = None if start is None else Path(start)
         run(Path(folder), Path(out), minutes=minutes, preset=preset, seed=seed, start=before)
     return report.exit_code
-
-
-def _target(source: str, output: str | None, suffix: str, force: bool) -> str:
-    """Where the output goes: `output`, or beside the source; refused before any work is done."""
-    if output is not None:
-        target = output
-    elif source == STANDARD_STREAM:
-        target = STANDARD_STREAM
-    else:
-        target = os.fspath(Path(source).with_suffix(suffix))
-    if os.path.isfile(source) and os.path.isfile(target) and os.path.samefile(source, target):
-        raise VqzError("is both input and output", target)
-    files.check_target(target, force=force)
-    return target
 
 
 def _table(about: api.Info) -> str:

@@ -34,6 +34,27 @@ def naming(name: str | None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """Turn what bad input or a full machine makes Python raise into a VqzError about `name`.
+
+    Bugs pass through as they are.
+    """
+    with naming(name):
+        try:
+            yield
+        except MemoryError as error:
+            raise VqzError("not enough memory") from error
+        except RecursionError as error:
+            raise VqzError("nested too deeply") from error
+        except OSError as error:
+            raise VqzError(error.strerror or str(error)) from error
+        except RuntimeError as error:
+            if "DefaultCPUAllocator" not in str(error):  # how torch says MemoryError
+                raise
+            raise VqzError("not enough memory") from error
+
+
 def printable(text: str) -> str:
     """`text` on one line: newlines, control characters and undecodable bytes are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -6,6 +6,15 @@ from vqzip.container import MAX_LEVEL
 from vqzip.errors import VqzError
 
 LOWEST_QUALITY, HIGHEST_QUALITY, DEFAULT_QUALITY = 1, 100, 50
+LOWEST_EFFORT, HIGHEST_EFFORT, DEFAULT_EFFORT = 0, 9, 1
+
+
+def check_effort(effort: int) -> None:
+    """Raise VqzError for anything but an int from 0 to 9."""
+    if not isinstance(effort, int) or isinstance(effort, bool):
+        raise VqzError(f"effort must be a whole number, not {effort!r}")
+    if not LOWEST_EFFORT <= effort <= HIGHEST_EFFORT:
+        raise VqzError(f"effort must be from {LOWEST_EFFORT} to {HIGHEST_EFFORT}, not {effort}")
 
 
 def level_of_quality(quality: int) -> int:

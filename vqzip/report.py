@@ -1,13 +1,17 @@
-"""Messages to the user and the exit code they lead to."""
+"""Messages to the user, data for standard output, and the exit code it all leads to."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 
-from vqzip.errors import VqzError, printable
+from vqzip.errors import VqzError, printable, refusing
+
+_CLEAR_LINE = "\r\033[K"
 
 
 class Report:
@@ -15,44 +19,55 @@ class Report:
 
     Args:
         verbose: Also print details, which are neither errors nor losses.
+        quiet: Print errors only.
     """
 
-    def __init__(self, *, verbose: bool = False) -> None:
+    def __init__(self, *, verbose: bool = False, quiet: bool = False) -> None:
         self.exit_code = 0
+        self.over_progress = False
+        """The cursor is behind a progress bar, which lines are to take the place of."""
         self._verbose = verbose
+        self._quiet = quiet
 
-    def detail(self, name: str, message: str) -> None:
+    def detail(self, message: str) -> None:
         """Something only a curious user wants to know."""
         if self._verbose:
-            _print(name, message)
+            self.notice(message)
 
-    def notice(self, name: str, message: str) -> None:
+    def notice(self, message: str) -> None:
         """Something the user should know, though the work was done."""
-        _print(name, message)
+        if not self._quiet:
+            self._print(message)
 
-    def error(self, name: str, message: str) -> None:
+    def error(self, message: str) -> None:
         """The work was not done; the exit code becomes 1."""
         self.exit_code = 1
-        _print(name, message)
+        self._print(message)
+
+    def output(self, text: str) -> None:
+        """Data.  Raises VqzError where standard output takes none, such as on a full disk."""
+        if self.over_progress:
+            click.echo(_CLEAR_LINE, err=True, nl=False)
+        # A name may have characters that the user's locale does not; that is no reason to stop.
+        encoding = sys.stdout.encoding or "utf-8"
+        try:
+            click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+        except BrokenPipeError:
+            raise  # whoever read has seen enough: click ends the program without a word
+        except OSError as error:
+            # What could not be written would fail once more as Python flushes it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise VqzError(f"cannot write: {error.strerror}", "-") from error
 
     @contextmanager
     def about(self, name: str) -> Iterator[None]:
         """Turn failures of the block into errors about `name`, unless they name a file."""
         try:
-            yield
+            with refusing(name):
+                yield
         except VqzError as error:
-            self.error(error.name or name, error.message)
-        except MemoryError:
-            self.error(name, "not enough memory")
-        except RecursionError:
-            self.error(name, "nested too deeply")
-        except OSError as error:
-            self.error(name, error.strerror or str(error))
-        except RuntimeError as error:
-            if "DefaultCPUAllocator" not in str(error):  # how torch says MemoryError
-                raise
-            self.error(name, "not enough memory")
+            self.error(str(error))
 
-
-def _print(name: str, message: str) -> None:
-    click.echo(f"vqzip: {printable(name)}: {printable(message)}", err=True)
+    def _print(self, message: str) -> None:
+        clear = _CLEAR_LINE if self.over_progress else ""
+        click.echo(f"{clear}vqzip: {printable(message)}", err=True)
