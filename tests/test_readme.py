@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,11 +47,13 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a small photo.png."""
+    """The working directory, with a small photo.png and a folder of photos."""
     work = tmp_path / "work"
     work.mkdir()
     with Image.open(EXAMPLES / "photo.png") as photo:
         photo.resize((60, 34)).save(work / "photo.png")
+        (work / "photos" / "trip").mkdir(parents=True)
+        photo.resize((16, 9)).convert("RGB").save(work / "photos" / "trip" / "1.jpg")
     monkeypatch.chdir(work)
     return work
 
@@ -121,6 +124,22 @@ def test_compress_folder(folder: Path) -> None:
     written = found[0].stat().st_mtime_ns
     assert shell(*command) == ""
     assert found[0].stat().st_mtime_ns == written
+
+
+@pytest.mark.skipif(shutil.which("file") is None, reason="file is not installed")
+@pytest.mark.parametrize(
+    ("name", "about"),
+    [
+        ("photo-q60", "vqzip picture, version 1"),
+        ("gray-q50", "vqzip picture, version 1, grayscale"),
+    ],
+)
+def test_file_knows_vqz(name: str, about: str) -> None:
+    path = str(ROOT / "tests" / "golden" / f"{name}.vqz")
+    command = ("file", "--brief", "-m", str(EXAMPLES / "vqz.magic"))
+    assert shell(*command, path) == f"{about}\n"
+    assert shell(*command, "--mime-type", path) == "image/x-vqz\n"
+    assert shell(*command, "--extension", path) == "vqz\n"
 
 
 @pytest.mark.usefixtures("folder")
