@@ -384,7 +384,7 @@ def test_bugs_are_not_hidden(photo: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def _fail_encoding(monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise failure
 
     monkeypatch.setattr(sys.modules["vqzip.codec"], "encode", fail)

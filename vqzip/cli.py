@@ -15,6 +15,7 @@ import click
 
 from vqzip import __version__, api, batch, files, jobs, options
 from vqzip.batch import Running
+from vqzip.bench.command import bench
 from vqzip.container import MAX_LEVEL
 from vqzip.errors import VqzError, printable
 from vqzip.files import STANDARD_STREAM
@@ -269,6 +270,9 @@ def train(folder: str, out: str, minutes: float, preset: str, seed: int, start: 
         before = None if start is None else Path(start)
         run(Path(folder), Path(out), minutes=minutes, preset=preset, seed=seed, start=before)
     return report.exit_code
+
+
+cli.add_command(bench)
 
 
 def _table(about: api.Info) -> str:
