@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -153,7 +154,6 @@ def test_failures_are_results(picture: Path, monkeypatch: pytest.MonkeyPatch) ->
     broken.write_bytes(b"broken")
     tasks = [task(broken, "jpeg", 30), task(picture, "jpeg", 30), task(picture, "webp", 30)]
     assert isinstance(measure(tasks[1]), Row)
-    monkeypatch.setattr("PIL.JpegImagePlugin._save", fail)
     monkeypatch.setitem(Image.SAVE, "JPEG", fail)
     failed, also, row = measure_all(tasks, 1)
     assert failed == Failure("broken.png", None, "not a picture of a known format")
@@ -234,11 +234,12 @@ def test_other_files_are_left_alone(tmp_path: Path, text: str, message: str) -> 
 def test_plan_leaves_out_what_is_missing(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("imagecodecs", "ssimulacra2"):
         monkeypatch.setitem(sys.modules, name, None)
+    Image.init()
     monkeypatch.delitem(Image.SAVE, "AVIF")
     plan = make(picture.parent, picture.parent / "bench", "jpeg,jxl,avif")
     assert plan.left_out == {
         "JPEG XL": 'needs imagecodecs: pip install "vqzip[bench]"',
-        "AVIF": f"Pillow {Image.__version__} cannot write it",
+        "AVIF": f"Pillow {PIL.__version__} cannot write it",
         "SSIMULACRA2": 'needs ssimulacra2: pip install "vqzip[bench]"',
     }
     assert list(plan.codecs) == ["jpeg"]
@@ -255,6 +256,13 @@ def test_plan_takes_pictures_from_below_the_folder(picture: Path) -> None:
     plan = make(folder, folder / "bench", "jpeg", ["jpeg=30,60"])
     assert plan.pictures == {"below/x.JPG": folder / "below/x.JPG", "picture.png": picture}
     assert plan.codecs["jpeg"].settings == (30, 60)
+
+
+def test_anchor_is_jpeg_or_the_first(picture: Path) -> None:
+    folders = picture.parent, picture.parent / "bench"
+    assert make(*folders, "webp,jpeg").anchor == "jpeg"
+    assert make(*folders, "webp,jp2").anchor == "webp"
+    assert make(*folders, "webp,jp2", anchor="jp2").anchor == "jp2"
 
 
 def test_plan_measures_again_what_lacks_a_metric(picture: Path) -> None:
@@ -289,7 +297,7 @@ def test_plans_that_cannot_be(
     picture: Path, codecs: str, qualities: list[str], message: str
 ) -> None:
     with pytest.raises(VqzError) as caught:
-        make(picture.parent, picture.parent / "bench", codecs, qualities)
+        make(picture.parent, picture.parent / "bench", codecs, qualities, "jpeg")
     assert str(caught.value).startswith(message)
 
 

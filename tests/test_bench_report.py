@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -48,15 +49,14 @@ def row(picture: str, codec: str, setting: float, bpp: float, value: float | Non
 def test_bd_rate_of_files_of_another_size(factor: float) -> None:
     rate = bd_rate(CURVE, scaled(factor))
     assert rate.percent == pytest.approx(100 * (factor - 1))
-    assert (rate.interval, rate.overlap, rate.reason) == ((25, 40), 1, "")
+    assert (*rate.interval, rate.overlap, rate.reason) == (25, 40, 1, "")
     assert str(bd_rate(CURVE, scaled(0.9))) == "-10.0 %"
 
 
 def test_bd_rate_is_over_what_both_reach() -> None:
     rate = bd_rate(CURVE, scaled(0.9)[1:5])
     assert rate.percent == pytest.approx(-10)
-    assert rate.interval == (28, 37)
-    assert rate.overlap == pytest.approx(0.6)
+    assert (*rate.interval, rate.overlap) == pytest.approx((28, 37, 0.6))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_means_are_over_the_same_pictures() -> None:
     metric = METRICS["ms_ssim"]
     assert common_pictures(rows, metric) == ["a", "b"]
     assert common_pictures(rows, PSNR) == ["a", "b", "d"]
-    # 2 bpp and 0.85 on average.
-    expected = Point(1, 2, pytest.approx(8.239087))
-    assert curves(rows, metric, ["a", "b"])["jpeg"][0] == expected
+    point = curves(rows, metric, ["a", "b"])["jpeg"][0]
+    assert (point.setting, point.bpp) == (1, 2)
+    assert point.value == pytest.approx(8.239087)  # 0.85 in dB
     assert common_pictures([], metric) == []
 
 
@@ -175,8 +175,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """photos/a<b>.png and photos/below/c.png, in the working directory."""
     folder = tmp_path / "photos"
     (folder / "below").mkdir(parents=True)
-    Image.fromarray(pixels(60, 50)).save(folder / "a<b>.png")
-    Image.fromarray(pixels(40, 70, seed=1)).save(folder / "below" / "c.png")
+    with Image.open(ROOT / "examples" / "photo.png") as photo:
+        photo.resize((60, 50)).save(folder / "a<b>.png")
+        photo.resize((40, 70)).save(folder / "below" / "c.png")
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -220,8 +221,19 @@ def test_bench(codec: None, photos: Path, capsys: Capture) -> None:
     assert [view["label"] for view in scenes[0]["views"]] == labels
     for view in scenes[0]["views"][:2]:  # the fake codec is lossless
         data = base64.b64decode(view["src"].partition(",")[2])
-        with Image.open(io.BytesIO(data)) as image:
-            assert np.array_equal(np.asarray(image.convert("RGB")), pixels(60, 50))
+        with Image.open(io.BytesIO(data)) as seen, Image.open(photos / "a<b>.png") as photo:
+            assert np.array_equal(np.asarray(seen.convert("RGB")), np.asarray(photo))
+
+
+def test_bench_of_a_single_codec(photos: Path, capsys: Capture) -> None:
+    assert main(["bench", "photos", "--codecs", "webp", "--crops", "0"]) == 0
+    assert capsys.readouterr().out == "bench/report.html\n"
+    assert "BD-rate" not in Path("bench/report.html").read_text(encoding="utf-8")
+
+
+def test_bench_help_has_an_example(capsys: Capture) -> None:
+    assert main(["bench", "--help"]) == 0
+    assert "Examples:\n    vqzip bench " in capsys.readouterr().out
 
 
 def test_bench_resumes(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -243,7 +255,7 @@ def test_bench_resumes(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Ca
 
     monkeypatch.setattr(run, "measure", measure)
     assert main(command) == 0
-    assert calls == [photos / "below" / "c.png"] * 4
+    assert calls == [Path("photos/below/c.png")] * 4
     assert table.read_bytes().splitlines(keepends=True)[:5] == lines[:5]
     assert len(RowFile(table).rows) == 8
     assert main(command) == 0
@@ -258,10 +270,10 @@ def test_bench_goes_on_after_failures(
     Image.init()
     original = Image.SAVE["WEBP"]
 
-    def fail(image: Image.Image, *arguments: object) -> None:
+    def fail(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
         if image.size == (60, 50):
             raise ValueError("too wide")
-        original(image, *arguments)
+        original(image, file, name)
 
     monkeypatch.setitem(Image.SAVE, "WEBP", fail)
     assert main(["bench", "photos", "--codecs", "jpeg,webp", "--crops", "0"]) == 1
@@ -300,7 +312,7 @@ def test_bench_without_the_extra(
         (["empty"], "empty: no pictures in this folder"),
         (["nowhere"], "nowhere: is not a folder"),
         (["photos", "--output", "photos"], "photos: no pictures in this folder"),
-        (["photos", "--output", "file"], "file/rows.tsv: cannot write: Not a directory"),
+        (["photos", "--output", "file"], "file: cannot write: File exists"),
         (["photos", "--codecs", "gif"], "photos: unknown codec 'gif'; there are "),
         (["photos", "--codecs", "vqz,jpeg", "--model", "none"], "none: not a model"),
         (["bad", "--codecs", "jpeg"], "bad: nothing could be measured"),

@@ -88,16 +88,16 @@ def test_examples_run(language: str, text: str) -> None:
     shell(*interpreter, "-c", text)
 
 
-def test_training_examples_parse() -> None:
-    [(_, text)] = marked(PARSE)
-    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+def test_other_examples_parse() -> None:
+    blocks = [text for _, text in marked(PARSE)]
+    lines = [shlex.split(line, comments=True) for text in blocks for line in text.splitlines()]
     assert lines
     for words in lines:
         parse(words[words.index("vqzip") + 1 :])
 
 
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", EXAMPLES / "README.md"):
+    for page in (ROOT / "README.md", EXAMPLES / "README.md", ROOT / "results" / "README.md"):
         for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
             assert target.startswith("https://") or (page.parent / target).exists(), target
 

@@ -58,7 +58,9 @@ class _Notes(Report):
     multiple=True,
     help="Settings of a codec, instead of those it has by default. Can be given for each.",
 )
-@click.option("--anchor", default="jpeg", show_default=True, help="Codec to compare with.")
+@click.option(
+    "--anchor", help="Codec to compare with.  [default: jpeg, or the first of those there are]"
+)
 @click.option(
     "-o", "--output", metavar="DIR", default="bench", show_default=True, help="Where to write."
 )
@@ -86,7 +88,7 @@ def bench(
     folder: str,
     codecs: str,
     qualities: tuple[str, ...],
-    anchor: str,
+    anchor: str | None,
     output: str,
     jobs: int,
     model: str | None,
@@ -164,7 +166,8 @@ def _evaluate(
     from vqzip.bench.rates import compare
 
     comparisons = [compare(rows, metric, plan.anchor) for metric in plan.metrics]
-    click.echo(_table(comparisons, plan.labels, plan.anchor))
+    if len(plan.codecs) > 1:
+        click.echo(_table(comparisons, plan.labels, plan.anchor))
 
     count, bpp = look
     names = evenly(comparisons[0].pictures, count)

@@ -54,14 +54,16 @@ def scene(
 ) -> Scene:
     """A picture through each codec at the setting whose file comes closest to `bpp`.
 
-    The search begins with the settings in `rows`, and stays between them.  Raises VqzError if the
-    picture cannot be read or a codec fails.
+    The search begins with the settings in `rows` and stays between them; codecs without rows are
+    left out.  Raises VqzError if the picture cannot be read or a codec fails.
     """
     source = load(path)
     image = to_image(source.pixels, source.grayscale)
     crops = {}
     for codec in codecs:
         rates = {r.setting: r.bpp for r in rows if (r.picture, r.codec) == (picture, codec.name)}
+        if not rates:
+            continue
         try:
             crops[codec.name] = crop_at(codec, image, bpp, rates)
         except Exception as error:

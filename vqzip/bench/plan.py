@@ -80,7 +80,7 @@ def make(
     output: Path,
     names: str,
     qualities: Iterable[str] = (),
-    anchor: str = "jpeg",
+    anchor: str | None = None,
     model: str | None = None,
 ) -> Plan:
     """Plan what the command line asks for.
@@ -90,13 +90,15 @@ def make(
         output: Where the results will be.
         names: Codecs, with commas between them.
         qualities: "codec=setting,setting"; a list without a codec is vqz's.
-        anchor: Codec that has to be among them.
+        anchor: One of them; None for JPEG, or for the first if JPEG is not among them.
         model: Folder of vqz's model.
 
     Raises:
         VqzError: There are no pictures or codecs, or something has been asked for that isn't.
     """
     codecs = choose(names.split(","), settings_of(qualities), model)
+    if anchor is None:
+        anchor = "jpeg" if "jpeg" in codecs else next(iter(codecs))
     if anchor not in codecs:
         raise VqzError(f"{anchor} is not among the codecs {', '.join(codecs)}", "--anchor")
     plan = Plan(find_pictures(folder, output), codecs, list(METRICS.values()), anchor, model)

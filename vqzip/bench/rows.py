@@ -120,7 +120,8 @@ class RowFile:
         try:
             yield
         except OSError as error:
-            raise VqzError(f"cannot write: {error.strerror or error}", str(self.path)) from error
+            name = str(error.filename or self.path)
+            raise VqzError(f"cannot write: {error.strerror or error}", name) from error
 
     def _remember(self, line: str, number: int = 0) -> None:
         cells = zip(_COLUMNS.items(), line.split("\t"), strict=True)
