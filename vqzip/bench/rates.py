@@ -46,6 +46,11 @@ class BDRate:
     interval: tuple[float, float] = (math.nan, math.nan)
     overlap: float = 0.0
 
+    @property
+    def where(self) -> str:
+        """Interval and overlap in words."""
+        return "{:.1f} to {:.1f}, {:.0f} %".format(*self.interval, 100 * self.overlap)
+
     def __str__(self) -> str:
         return "refused" if self.percent is None else f"{self.percent:+.1f} %"
 
