@@ -31,13 +31,13 @@ class _Notes(Report):
         super().__init__()
         self.lines: list[str] = []
 
-    def notice(self, name: str, message: str) -> None:
-        super().notice(name, message)
-        self.lines.append(f"{name}: {message}")
+    def notice(self, message: str) -> None:
+        super().notice(message)
+        self.lines.append(message)
 
-    def error(self, name: str, message: str) -> None:
-        super().error(name, message)
-        self.lines.append(f"{name}: {message}")
+    def error(self, message: str) -> None:
+        super().error(message)
+        self.lines.append(message)
 
 
 @click.command(
@@ -107,7 +107,7 @@ def bench(
 
         plan = make(Path(folder), Path(output), codecs, qualities, anchor, model)
         for name, reason in plan.left_out.items():
-            report.notice(name, f"left out, {reason}")
+            report.notice(f"{name}: left out, {reason}")
         can_evaluate = _can_evaluate(report)
         rows = _measure(plan, Path(output), jobs, report)
         if can_evaluate:
@@ -123,7 +123,7 @@ def _can_evaluate(report: Report) -> bool:
         for name in ("bjontegaard", "jinja2", "matplotlib"):
             extra(name)
     except VqzError as error:
-        report.notice("report.html", f"left out, {error.message}")
+        report.notice(f"report.html: left out, {error.message}")
         return False
     return True
 
@@ -144,7 +144,7 @@ def _measure(plan: Plan, output: Path, jobs: int, report: Report) -> list[Row]:
                 table.append(result)
     for failure in failures:
         about = "" if failure.codec is None else f"{plan.codecs[failure.codec].label}: "
-        report.error(failure.picture, about + failure.reason)
+        report.error(f"{failure.picture}: {about}{failure.reason}")
     rows = plan.rows(table)
     if not rows:
         raise VqzError("nothing could be measured")
