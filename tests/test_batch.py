@@ -185,15 +185,11 @@ def test_every_file_is_named_with_verbose(photos: Path, capsys: Capture) -> None
 
 
 def test_quiet_prints_errors_only(photos: Path, capsys: Capture) -> None:
-    Image.new("F", (2, 2)).save("photos/f.tiff")
-    Image.new("CMYK", (2, 2)).save("photos/c.tiff")
+    Image.new("CMYK", (2, 2)).save("photos/c.tiff")  # which there is a notice about
     assert main(["compress", "-r", "photos", "--quiet"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == [
-        "vqzip: photos/bad.jpg: not a picture of a known format",
-        "vqzip: photos/f.tiff: floating-point pixels are not supported",
-    ]
+    assert err == "vqzip: photos/bad.jpg: not a picture of a known format\n"
 
 
 def test_permissions_and_time_are_kept(photo: Path) -> None:
@@ -272,9 +268,9 @@ def test_source_that_is_changed_meanwhile_is_kept(
     codec = sys.modules["vqzip.codec"]
     encode = codec.encode
 
-    def touch(*args: Any) -> object:
+    def touch(*args: Any, **options: Any) -> object:
         os.utime(photo, (1, 1))
-        return encode(*args)
+        return encode(*args, **options)
 
     monkeypatch.setattr(codec, "encode", touch)
     assert main(["compress", "img.png", "--rm"]) == 1

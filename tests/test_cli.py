@@ -400,11 +400,12 @@ def test_train_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     vars(command)["train"] = train
     monkeypatch.setitem(sys.modules, "vqzip.train.command", command)
     assert main(["train", "photos", "--out", "model"]) == 0
-    assert main(["train", "photos", "--out", "model", "--minutes", "0.5", "--seed", "3"]) == 0
+    more = ["--minutes", "0.5", "--seed", "3", "--from", "other"]
+    assert main(["train", "photos", "--out", "model", *more]) == 0
     folders = (Path("photos"), Path("model"))
     assert calls == [
-        (*folders, {"minutes": 480.0, "preset": "photo", "seed": 0}),
-        (*folders, {"minutes": 0.5, "preset": "photo", "seed": 3}),
+        (*folders, {"minutes": 480.0, "preset": "photo", "seed": 0, "start": None}),
+        (*folders, {"minutes": 0.5, "preset": "photo", "seed": 3, "start": Path("other")}),
     ]
 
 
