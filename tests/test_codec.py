@@ -22,6 +22,7 @@ from tiny_model import picture, random_codes
 import vqzip
 from vqzip import bands, codec, codemap, store
 from vqzip.codec import CodecModel, Codes
+from vqzip.codemap import CodeMap
 from vqzip.entropy import CodebookTable, Encoder, frequencies
 from vqzip.errors import VqzError
 from vqzip.integer import Coding, Layout, Tensors
@@ -291,6 +292,36 @@ def test_any_words_decode_to_a_picture_or_are_refused(
 @pytest.mark.parametrize("stream", [b"", b"\0" * 4])
 def test_zeros_and_nothing_decode_to_a_picture(model: CodecModel, stream: bytes) -> None:
     assert_valid(model, codec.unpack(model, stream, 40, 24, 64), 64)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(2**14, 2**14), (1, 2**28), (2**28, 1), (16 * 128 * 16, 16 * 129)]
+)
+def test_a_bomb_is_refused_before_anything_is_allocated(
+    model: CodecModel, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codemap, "decode", None)
+    with pytest.raises(VqzError) as caught:
+        codec.unpack(model, bytes(4), width, height, 0)
+    assert str(caught.value) == f"corrupt code stream: too short for {width} x {height} pixels"
+
+
+def test_streams_are_long_enough_for_the_decoder(model: CodecModel) -> None:
+    """Even those of a model to which a picture is no news: zeros at the end change nothing."""
+
+    def first_alone(table: CodebookTable) -> CodebookTable:
+        first = table.codewords[:, :1]
+        return CodebookTable(first, first, np.zeros((table.groups, 1), np.int64))
+
+    def silenced(code_map: CodeMap) -> CodeMap:
+        return replace(code_map, tables=[[first_alone(t) for t in row] for row in code_map.tables])
+
+    silent = replace(model, top=silenced(model.top), bottom=silenced(model.bottom))
+    for height, length in ((1, 0), (16, 0), (64, 0), (65, 4), (130, 68)):
+        codes = any_codes(silent, 16 * 256, 16 * height, 0)
+        stream = codec.pack(silent, codes, 0)
+        assert stream == bytes(length)
+        assert_equal(codec.unpack(silent, stream, 16 * 256, 16 * height, 0), codes)
 
 
 def test_more_words_than_codes_are_refused(model: CodecModel) -> None:

@@ -14,8 +14,12 @@ from vqzip.bands import Pixels
 from vqzip.codemap import CodeMap
 from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
+from vqzip.errors import VqzError
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
 from vqzip.vqvae import TOP_STRIDE, Transform
+
+POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
+SPARE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,15 @@ class Codes:
 
 def _double(shape: tuple[int, int]) -> tuple[int, int]:
     return 2 * shape[0], 2 * shape[1]
+
+
+def _least_bytes(shape: tuple[int, int]) -> int:
+    """How long a stream is at least, for the work it makes a decoder do to be bounded by it.
+
+    Photos need a hundred times more, black ones five times.
+    """
+    least = -(-shape[0] * shape[1] // POSITIONS_PER_BYTE) - SPARE_BYTES
+    return max(0, -(-least // 4) * 4)
 
 
 def _level(model: CodecModel, level: int) -> Tensor:
@@ -94,7 +107,8 @@ def _pack(model: CodecModel, codes: Codes, condition: Bytes, level: int) -> byte
     encoder = Encoder()
     codemap.encode(model.top, codes.top, codes.shape, level, None, encoder)
     codemap.encode(model.bottom, codes.bottom, codes.bottom_shape, level, condition, encoder)
-    return encoder.finish()
+    # Words beyond the end are zeros, so that more of them change nothing.
+    return encoder.finish().ljust(_least_bytes(codes.shape), b"\0")
 
 
 def pack(model: CodecModel, codes: Codes, level: int) -> bytes:
@@ -115,14 +129,19 @@ def cross_entropy(model: CodecModel, codes: Codes, level: int) -> tuple[float, f
 def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Codes:
     """A code stream to codes.
 
-    Raises VqzError when the stream cannot be one.
+    Raises VqzError when the stream cannot be one of this picture: if it is too short for it, before
+    anything is allocated.
     """
     shape = -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
+    least = _least_bytes(shape)
+    if len(stream) < least:
+        raise VqzError(f"corrupt code stream: too short for {width} x {height} pixels")
     decoder = Decoder(stream)
     top = codemap.decode(model.top, shape, level, None, decoder)
     condition = _condition(model, top, shape, level)
     bottom = codemap.decode(model.bottom, _double(shape), level, condition, decoder)
-    decoder.finish()
+    if len(stream) > least:
+        decoder.finish()
     return Codes(shape, top, bottom)
 
 
