@@ -39,8 +39,26 @@ def find_model(fingerprint: bytes) -> Path | None:
     return {DEFAULT: Path("/default"), **installed}.get(fingerprint)
 
 
-def encode(model: CodecModel, pixels: NDArray[np.uint8], level: int, sweeps: int = 1) -> bytes:
-    return bytes([level]) + zlib.compress(pixels.tobytes(), sweeps)
+def analyse(
+    model: CodecModel, pixels: NDArray[np.uint8], level: int, search: object = None
+) -> NDArray[np.uint8]:
+    return pixels
+
+
+def synthesise(
+    model: CodecModel, codes: NDArray[np.uint8], width: int, height: int, level: int
+) -> NDArray[np.uint8]:
+    return codes
+
+
+def pack(model: CodecModel, codes: NDArray[np.uint8], level: int) -> bytes:
+    return bytes([level]) + zlib.compress(codes.tobytes())
+
+
+def encode(
+    model: CodecModel, pixels: NDArray[np.uint8], level: int, search: object = None
+) -> bytes:
+    return pack(model, pixels, level)
 
 
 def decode(
@@ -56,7 +74,9 @@ def modules() -> dict[str, ModuleType]:
     """The modules to put in the place of vqzip.store and vqzip.codec."""
     store, codec = ModuleType("vqzip.store"), ModuleType("vqzip.codec")
     vars(store).update(load_model=load_model, find_model=find_model, CodecModel=CodecModel)
-    vars(codec).update(encode=encode, decode=decode)
+    vars(codec).update(
+        analyse=analyse, synthesise=synthesise, pack=pack, encode=encode, decode=decode
+    )
     return {"vqzip.store": store, "vqzip.codec": codec}
 
 

@@ -22,7 +22,7 @@ from tiny_model import picture, random_codes
 import vqzip
 from vqzip import bands, codec, codemap, store
 from vqzip.codec import CodecModel, Codes
-from vqzip.codemap import CodeMap
+from vqzip.codemap import CodeMap, Search
 from vqzip.entropy import CodebookTable, Encoder, frequencies
 from vqzip.errors import VqzError
 from vqzip.integer import Coding, Layout, Tensors
@@ -453,7 +453,7 @@ def test_without_a_prior_to_pay_the_nearest_codewords_are_chosen(model: CodecMod
     precious = replace(code_map, weight=1000 * code_map.weight)
     rng = np.random.default_rng(0)
     latent = rng.normal(0, 3, (20, 8)).astype(np.float32)
-    codes = codemap.choose(precious, latent, (4, 5), level, None)
+    codes = codemap.choose(precious, latent, (4, 5), level, None, Search())
     for i, (book, c) in enumerate(zip(code_map.books(level), codes, strict=True)):
         part = latent[:, code_map.prior.starts[i] : code_map.prior.starts[i + 1]]
         points = 64 * part.reshape(20, book.groups, 1, book.dim).astype(np.float64)
@@ -467,7 +467,7 @@ def test_choosing_by_the_prior_saves_bits(model: CodecModel) -> None:
     latent = rng.normal(0, 2, (100, 8)).astype(np.float32)
 
     def bits(sweeps: int) -> float:
-        codes = codemap.choose(model.top, latent, (10, 10), 64, None, sweeps)
+        codes = codemap.choose(model.top, latent, (10, 10), 64, None, Search(sweeps))
         return codemap.cross_entropy(model.top, codes, (10, 10), 64, None)
 
     assert bits(1) < 0.9 * bits(0)
@@ -478,8 +478,8 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
     """In the context of the nearest ones, and by the frequencies that the coder works with."""
     code_map, shape = model.top, (10, 10)
     latent = np.random.default_rng(0).normal(0, 2, (100, 8)).astype(np.float32)
-    nearest = codemap.choose(code_map, latent, shape, level, None, sweeps=0)
-    chosen = codemap.choose(code_map, latent, shape, level, None, sweeps=1)
+    nearest = codemap.choose(code_map, latent, shape, level, None, Search(sweeps=0))
+    chosen = codemap.choose(code_map, latent, shape, level, None, Search(sweeps=1))
     books, starts = code_map.books(level), code_map.prior.starts
     coding = Coding(code_map.prior, Layout(*shape, code_map.tile), level, None)
     cells, places, _ = coding.layout.order

@@ -13,13 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from vqzip import container, files
 from vqzip.container import ALPHA, CODE_STREAM, DEFAULT_MAX_PIXELS, Chunk, Container, Header
 from vqzip.errors import VqzError, naming
-from vqzip.quality import (
-    DEFAULT_EFFORT,
-    DEFAULT_QUALITY,
-    check_effort,
-    level_of_quality,
-    quality_of_level,
-)
+from vqzip.quality import DEFAULT_EFFORT, check_effort, quality_of_level
+from vqzip.rate import Rate, encode_at_rate
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,9 +59,12 @@ class Info:
 
 def compress(
     image: Source,
-    quality: int = DEFAULT_QUALITY,
+    quality: int | None = None,
     model: ModelLike = None,
     *,
+    target_bpp: float | None = None,
+    max_bytes: int | None = None,
+    target_psnr: float | None = None,
     effort: int = DEFAULT_EFFORT,
     strip: bool = False,
     frame: int | None = None,
@@ -76,36 +74,47 @@ def compress(
     Alpha is kept without loss, and so are ICC profile, EXIF and XMP, from which the EXIF
     orientation has moved into the pixels. Colours under fully transparent pixels are not kept.
 
+    At most one of `quality` and the targets can be given; without any, the quality is 50. A file
+    with a target costs several encodes, mostly 3 or 4.
+
     Args:
         image: A Pillow image, a path or an open binary file.
         quality: 1 (smallest) to 100 (best).
         model: A model's folder, a loaded model, or None for the one that comes with vqzip.
+        target_bpp: Bits per pixel of the whole file: at most this, and at most 3 % less unless
+            the best quality takes less or the picture is tiny.
+        max_bytes: Likewise, bytes of the whole file.
+        target_psnr: The smallest quality whose decoded picture has at least this PSNR in dB, over
+            all 8-bit values.
         effort: 0 (fastest) to 9 (smallest): how often codes are chosen anew.
         strip: Drop metadata; colours of an ICC profile other than sRGB's are converted to sRGB.
         frame: Which one of an animation, or which page of a document, from 0. Without it,
             pictures of several frames are refused.
 
     Raises:
-        VqzError: The picture or the model cannot be used, or quality or effort are out of range.
+        VqzError: The picture or the model cannot be used, quality or effort are out of range, or no
+            file meets the target.
     """
     from vqzip.image import load
 
-    return compress_picture(load(image, strip=strip, frame=frame), quality, model, effort)
+    rate = Rate(quality, target_bpp, max_bytes, target_psnr)
+    return compress_picture(load(image, strip=strip, frame=frame), rate, model, effort)
 
 
 def compress_picture(
-    picture: Picture, quality: int, model: ModelLike = None, effort: int = DEFAULT_EFFORT
+    picture: Picture, rate: Rate, model: ModelLike = None, effort: int = DEFAULT_EFFORT
 ) -> bytes:
     """`compress` for a picture that is already loaded."""
-    from vqzip.codec import encode
-
-    level = level_of_quality(quality)
     check_effort(effort)
     codec = _load(model)
     height, width, _ = picture.pixels.shape
-    header = Header(width, height, picture.grayscale, codec.fingerprint, level)
-    stream = encode(codec, picture.pixels, level, sweeps=effort)
-    return Container(header, (Chunk(CODE_STREAM, stream), *other_chunks(picture))).pack()
+    others = other_chunks(picture)
+
+    def wrap(level: int, stream: bytes) -> bytes:
+        header = Header(width, height, picture.grayscale, codec.fingerprint, level)
+        return Container(header, (Chunk(CODE_STREAM, stream), *others)).pack()
+
+    return encode_at_rate(codec, picture, rate, effort, wrap)
 
 
 def other_chunks(picture: Picture) -> tuple[Chunk, ...]:

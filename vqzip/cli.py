@@ -30,6 +30,7 @@ from vqzip.quality import (
     LOWEST_EFFORT,
     LOWEST_QUALITY,
 )
+from vqzip.rate import Rate
 from vqzip.report import Report
 
 INTERRUPTED = 130
@@ -73,6 +74,7 @@ def cli() -> None:
     epilog=_examples(
         "vqzip compress photo.png",
         "vqzip compress photo.jpg -q 70 -o small.vqz",
+        "vqzip compress photo.png --max-bytes 20000",
         "vqzip compress -r photos -d compressed -j 4 --skip-existing",
         "find photos -name '*.png' -print0 | vqzip compress --files-from - -0 --rm",
         "cat photo.png | vqzip compress - > photo.vqz",
@@ -83,10 +85,11 @@ def cli() -> None:
     "-q",
     "--quality",
     type=click.IntRange(LOWEST_QUALITY, HIGHEST_QUALITY),
-    default=DEFAULT_QUALITY,
-    show_default=True,
-    help="Smallest to best.",
+    help=f"Smallest to best.  [default: {DEFAULT_QUALITY}]",
 )
+@click.option("--target-bpp", metavar="X", type=float, help="Bits per pixel, or up to 3 % fewer.")
+@click.option("--max-bytes", metavar="N", type=int, help="Bytes of the file, or up to 3 % fewer.")
+@click.option("--target-psnr", metavar="DB", type=float, help="The smallest file of that PSNR.")
 @options.outputs(
     click.option(
         "--keep-suffix", is_flag=True, help="Write a.png.vqz, as there may be an a.jpg, too."
@@ -115,7 +118,10 @@ def compress(
     inputs: Inputs,
     outputs: Outputs,
     running: Running,
-    quality: int,
+    quality: int | None,
+    target_bpp: float | None,
+    max_bytes: int | None,
+    target_psnr: float | None,
     effort: int,
     strip: bool,
     frame: int | None,
@@ -128,8 +134,12 @@ def compress(
     inputs have the same.
     """
     options.check_usage(inputs, outputs, running)
+    try:
+        rate = Rate(quality, target_bpp, max_bytes, target_psnr)
+    except VqzError as error:
+        raise click.UsageError(error.message) from error
     how = CompressOptions(
-        quality, effort, strip, frame, model, force=outputs.force, remove=outputs.remove
+        rate, effort, strip, frame, model, force=outputs.force, remove=outputs.remove
     )
     work = partial(jobs.compress_file, options=how)
     return batch.process(work, inputs, PICTURES, running, outputs, ".vqz")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqzip import bands, codemap
 from vqzip.bands import Pixels
-from vqzip.codemap import CodeMap
+from vqzip.codemap import CodeMap, Search
 from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
 from vqzip.errors import VqzError
@@ -20,6 +20,7 @@ from vqzip.vqvae import TOP_STRIDE, Transform
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
+DEFAULT = Search()
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,20 @@ def _condition(
 
 
 @torch.inference_mode()
-def _analyse(model: CodecModel, pixels: Pixels, level: int, sweeps: int) -> tuple[Codes, Bytes]:
+def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> tuple[Codes, Bytes]:
     """Codes, and the condition that the bottom map's were chosen under."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
     shape = analysis.shape
-    top = codemap.choose(model.top, analysis.top_latent(), shape, level, None, sweeps)
+    top = codemap.choose(model.top, analysis.top_latent(), shape, level, None, search)
     latent = analysis.bottom_latent(_in_code_units(model.top.vectors(top, level)))
     condition = _condition(model, top, shape, level)
-    bottom = codemap.choose(model.bottom, latent, _double(shape), level, condition, sweeps)
+    bottom = codemap.choose(model.bottom, latent, _double(shape), level, condition, search)
     return Codes(shape, top, bottom), condition
 
 
-def analyse(model: CodecModel, pixels: Pixels, level: int, sweeps: int = 1) -> Codes:
-    """Pixels (H, W, 3) to codes, chosen as `codemap.choose` does."""
-    return _analyse(model, pixels, level, sweeps)[0]
+def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> Codes:
+    """Pixels (H, W, 3) to codes."""
+    return _analyse(model, pixels, level, search)[0]
 
 
 @torch.inference_mode()
@@ -145,9 +146,9 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
     return Codes(shape, top, bottom)
 
 
-def encode(model: CodecModel, pixels: Pixels, level: int, sweeps: int = 1) -> bytes:
+def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> bytes:
     """Pixels (H, W, 3) to a code stream at a position of the quality scale."""
-    codes, condition = _analyse(model, pixels, level, sweeps)
+    codes, condition = _analyse(model, pixels, level, search)
     return _pack(model, codes, condition, level)
 
 

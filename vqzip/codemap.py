@@ -60,22 +60,33 @@ class CodeMap:
         return np.array(rows, np.float32)
 
 
+@dataclass(frozen=True)
+class Search:
+    """How codes are chosen."""
+
+    sweeps: int = 1
+    """How often, each time in the context of the choice before; 0 for the nearest codes."""
+    fidelity: float = 1.0
+    """Above 1, more bits than the level would take are spent on codes that are closer."""
+
+
 def choose(
     code_map: CodeMap,
     latent: Floats,
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-    sweeps: int = 1,
+    search: Search,
 ) -> list[Codes]:
     """Codes of latents (positions, channels) by distortion plus bits.
 
-    `sweeps` times, by the frequencies that the prior gives in the context of the codes before, the
-    first time in that of the latents themselves.  Without sweeps, the nearest.
+    By the frequencies that the prior gives in the context of the codes before, the first time in
+    that of the latents themselves.
     """
-    books, weight = code_map.books(level), code_map.distortion_weight(level)
+    books = code_map.books(level)
+    weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-    if sweeps == 0:
+    if search.sweeps == 0:
         each = zip(books, parts, strict=True)
         return [_best(book, latent[:, part], weight[part], None) for book, part in each]
     layout = Layout(*shape, code_map.tile)
@@ -86,7 +97,7 @@ def choose(
             inputs = code_map.prior.inputs(points[:, part], level, part.start)
             coding.put(cells, i, inputs)
     codes: list[Codes] = []
-    for sweep in range(sweeps):
+    for sweep in range(search.sweeps):
         if sweep > 0:
             coding = _filled(code_map, codes, layout, level, condition)
         codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]

@@ -7,14 +7,15 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vqzip import api, container, files
 from vqzip.container import DEFAULT_MAX_PIXELS
 from vqzip.errors import VqzError, refusing
 from vqzip.files import STANDARD_STREAM
-from vqzip.quality import DEFAULT_EFFORT, DEFAULT_QUALITY
+from vqzip.quality import DEFAULT_EFFORT
+from vqzip.rate import Rate
 
 if TYPE_CHECKING:
     from vqzip.codec import CodecModel
@@ -73,7 +74,7 @@ class CompressOptions:
     """How to compress.
 
     Attributes:
-        quality: 1 (smallest) to 100 (best).
+        rate: The quality, or what the file is to meet.
         effort: 0 (fastest) to 9 (smallest).
         strip: Drop metadata.
         frame: Which one of an animation.
@@ -82,7 +83,7 @@ class CompressOptions:
         remove: Remove the source once the output is verified.
     """
 
-    quality: int = DEFAULT_QUALITY
+    rate: Rate = field(default_factory=Rate)
     effort: int = DEFAULT_EFFORT
     strip: bool = False
     frame: int | None = None
@@ -147,11 +148,13 @@ def compress_file(job: Job, models: Models, options: CompressOptions) -> Row:
     content = files.read(job.source)
     picture = load(io.BytesIO(content), strip=options.strip, frame=options.frame)
     model = models.load(options.model)
-    data = api.compress_picture(picture, options.quality, model, options.effort)
+    data = api.compress_picture(picture, options.rate, model, options.effort)
     _write(job, data, status, options.force)
     if options.remove:
         _remove_source(job, data, status, lambda written: api.decompress(written, model))
-    return replace(_row(job, len(content), data), bytes_out=len(data), notices=picture.notices)
+    shortfall = options.rate.shortfall(api.info(data))
+    notices = picture.notices if shortfall is None else (*picture.notices, shortfall)
+    return replace(_row(job, len(content), data), bytes_out=len(data), notices=notices)
 
 
 def decompress_file(job: Job, models: Models, options: DecompressOptions) -> Row:
