@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqzip.container import MAX_LEVEL
 from vqzip.errors import VqzError
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from vqzip.integer import Tensors
 
 DEFAULT = "photo"
-WIDEST, MOST_BLOCKS = 1024, 64  # a configuration beyond these would only exhaust memory
 CODEBOOK_PARTS = ("codewords", "labels", "bias")
 _HERE = Path(__file__).parent
 
@@ -55,29 +53,6 @@ def _named_fingerprint(folder: Path, config: dict[str, Any]) -> bytes:
         raise VqzError(f"{folder}: not a model: no fingerprint in config.json") from error
 
 
-def _check(config: dict[str, Any]) -> None:
-    """Refuse a configuration that could not be meant, before anything is built from it.
-
-    Raises ValueError; KeyError and TypeError where parts are missing or not what they should be.
-    """
-    transform = config["transform"]
-    for name, value in transform.items():
-        largest = MOST_BLOCKS if name.endswith("_blocks") else WIDEST
-        if name != "lowest_lambda" and not (type(value) is int and 0 <= value <= largest):
-            raise ValueError(f"{name} is {str(value)[:20]}")
-    steps, tile = config["steps"], config["tile"]
-    if type(steps) is not int or steps * (transform["levels"] - 1) != MAX_LEVEL:
-        raise ValueError(f"its levels do not span 0 to {MAX_LEVEL}")
-    if type(tile) is not int or tile < 2 or tile % 2:
-        raise ValueError(f"tile is {tile!r}")
-    for which in ("top", "bottom"):
-        slices = config[which]["slices"]
-        if not all(type(size) is int and size > 0 for size in slices):
-            raise ValueError(f"{which}.slices is {slices!r}")
-        if sum(slices) != transform[f"{which}_latents"]:
-            raise ValueError(f"{which}.slices do not add up to its latents")
-
-
 def fingerprint(tensors: Tensors, config: dict[str, Any]) -> bytes:
     """First 8 bytes of the SHA-256 over configuration and tensors in canonical form."""
     digest = hashlib.sha256()
@@ -112,6 +87,8 @@ def load_tensors(folder: Path) -> tuple[Tensors, dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    from vqzip.schema import check_config, check_tensors
+
     config = _read_config(folder)
     try:
         tensors: Tensors = load_file(folder / "model.safetensors")
@@ -121,8 +98,9 @@ def load_tensors(folder: Path) -> tuple[Tensors, dict[str, Any]]:
     if name.hex() != config.get("fingerprint"):
         raise VqzError(f"{folder}: damaged model: its fingerprint is {name.hex()}")
     try:
-        _check(config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        check_config(config)
+        check_tensors(tensors, config)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise VqzError(f"{folder}: not a model of this version: {error}") from error
     return tensors, config
 
@@ -152,9 +130,6 @@ def _assemble(tensors: Tensors, config: dict[str, Any], name: bytes) -> CodecMod
 
     def code_map(which: str, tile: int) -> CodeMap:
         slices = tuple(config[which]["slices"])
-        heads = [len(tensors[f"{which}.head.{i}.multiplier"]) for i in range(len(slices))]
-        if heads != [4 * size for size in slices] or f"{which}.head.{len(slices)}.bias" in tensors:
-            raise ValueError(f"{which}.slices do not fit its heads")
         levels = range(config["transform"]["levels"])
         keys = [[f"{which}.codebook.{v}.{i}" for i in range(len(slices))] for v in levels]
         return CodeMap(
