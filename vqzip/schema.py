@@ -29,15 +29,7 @@ def check_config(config: dict[str, Any]) -> None:
     """
     transform = config["transform"]
     for name, value in transform.items():
-        if name == "lowest_lambda":
-            if type(value) is not float or not 0 < value < 1:
-                raise ValueError(f"{name} is {str(value)[:20]}")
-            continue
-        least, most = (0, MOST_BLOCKS) if name.endswith("_blocks") else (1, WIDEST)
-        if name == "refine_width":
-            least = 0
-        if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"{name} is {str(value)[:20]}")
+        _check_size(name, value)
     steps, tile = config["steps"], config["tile"]
     if type(steps) is not int or steps < 1 or steps * (transform["levels"] - 1) != MAX_LEVEL:
         raise ValueError(f"its levels do not span 0 to {MAX_LEVEL}")
@@ -49,6 +41,17 @@ def check_config(config: dict[str, Any]) -> None:
             raise ValueError(f"{which}.slices is {str(slices)[:20]}")
         if sum(slices) != transform[f"{which}_latents"]:
             raise ValueError(f"{which}.slices do not add up to its latents")
+
+
+def _check_size(name: str, value: Any) -> None:
+    if name == "lowest_lambda":
+        meant = type(value) is float and 0 < value < 1
+    else:
+        blocks = name.endswith("_blocks")
+        least = 0 if blocks or name == "refine_width" else 1
+        meant = type(value) is int and least <= value <= (MOST_BLOCKS if blocks else WIDEST)
+    if not meant:
+        raise ValueError(f"{name} is {str(value)[:20]}")
 
 
 def check_tensors(tensors: Tensors, config: dict[str, Any]) -> None:
