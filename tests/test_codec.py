@@ -289,9 +289,10 @@ def test_any_words_decode_to_a_picture_or_are_refused(
         assert codec.synthesise(model, codes, width, height, level).shape == (height, width, 3)
 
 
-@pytest.mark.parametrize("stream", [b"", b"\0" * 4])
-def test_zeros_and_nothing_decode_to_a_picture(model: CodecModel, stream: bytes) -> None:
-    assert_valid(model, codec.unpack(model, stream, 40, 24, 64), 64)
+@pytest.mark.parametrize("length", [0, 4, 32])
+def test_a_stream_that_ends_before_its_codes_is_refused(model: CodecModel, length: int) -> None:
+    with pytest.raises(VqzError, match=r"^corrupt code stream: it ends before its codes do$"):
+        codec.unpack(model, bytes(length), 150, 100, 64)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def outcome(data: bytes, model: CodecModel) -> str:
         return str(error)
     about = vqzip.info(data)
     assert image.size == (about.width, about.height)
-    assert image.mode == ("L" if about.grayscale else "RGB")
+    assert image.mode == ("L" if about.grayscale else "RGB") + "A" * about.alpha
     return f"{about.width} x {about.height}"
 
 
@@ -94,7 +94,7 @@ KNOWN = {
     "unknown-flag": "made by a newer version of vqzip (flags 0x02)",
     "version-2": "unsupported file version 2, this vqzip reads version 1",
     "wrong-checksum": "corrupt file (wrong checksum)",
-    "zeros": "115 x 70",
+    "zeros": "corrupt code stream: it goes on after the last code",
 }
 
 

@@ -20,6 +20,7 @@ from vqzip.vqvae import TOP_STRIDE, Transform
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
+SPARE_BITS = 64  # by which codes may have more information than their stream; in truth, none do
 DEFAULT = Search()
 
 
@@ -137,7 +138,8 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
     least = _least_bytes(shape)
     if len(stream) < least:
         raise VqzError(f"corrupt code stream: too short for {width} x {height} pixels")
-    decoder = Decoder(stream)
+    # Without a limit, a few bytes would decode to all of a picture: beyond the end there are zeros.
+    decoder = Decoder(stream, most_bits=8 * len(stream) + SPARE_BITS)
     top = codemap.decode(model.top, shape, level, None, decoder)
     condition = _condition(model, top, shape, level)
     bottom = codemap.decode(model.bottom, _double(shape), level, condition, decoder)

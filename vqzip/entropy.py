@@ -7,6 +7,7 @@ arithmetic, float64, sums of the weights are exact.
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 import constriction
@@ -124,6 +125,16 @@ class CodebookTable:
         return look_up(self.codewords, codes)
 
 
+def _least_information(chosen: Doubles) -> float:
+    """Bits that codes with these weights have at least, the largest being 2^28 for each.
+
+    Small frequencies may be rounded up to twice what the weight says, hence the limit and the
+    factor.
+    """
+    bits = EXP2_BITS - np.log2(np.maximum(chosen, 1.0))
+    return 0.9 * float(np.minimum(bits, 20.0).sum())
+
+
 def look_up(table: NDArray[_Number], codes: Codes) -> NDArray[_Number]:
     """Rows of a table (G, K, d) for codes (n, G), side by side, (n, G * d)."""
     groups, _, dim = table.shape
@@ -166,8 +177,11 @@ class Encoder:
 class Decoder:
     """Bytes to codes; errors say what it is that is corrupt."""
 
-    def __init__(self, stream: bytes, what: str = "code stream") -> None:
-        self._what = what
+    def __init__(
+        self, stream: bytes, what: str = "code stream", most_bits: float = math.inf
+    ) -> None:
+        """`most_bits` is the most information that the codes may have, altogether."""
+        self._what, self._bits_left = what, most_bits
         if len(stream) % 4:
             raise VqzError(f"corrupt {what}: its length is not a multiple of four")
         self._coder = constriction.stream.queue.RangeDecoder(
@@ -175,11 +189,19 @@ class Decoder:
         )
 
     def get(self, weights: Doubles) -> NDArray[np.int32]:
-        """The next codes (n,), given weights (n, K)."""
+        """The next codes (n,), given weights (n, K).
+
+        Raises VqzError when the stream cannot be that of these codes.
+        """
         try:
             codes: NDArray[np.int32] = self._coder.decode(_FAMILY, weights)
         except (AssertionError, ValueError) as error:
             raise VqzError(f"corrupt {self._what}: {error}") from error
+        if self._bits_left < math.inf:
+            chosen = weights.take(np.arange(0, weights.size, weights.shape[1]) + codes)
+            self._bits_left -= _least_information(chosen)
+            if self._bits_left < 0:
+                raise VqzError(f"corrupt {self._what}: it ends before its codes do")
         return codes
 
     def finish(self) -> None:
