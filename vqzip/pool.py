@@ -17,16 +17,10 @@ from types import FrameType
 
 from vqzip.errors import VqzError
 from vqzip.jobs import Job, Models, Row, Work, attempt, failed
+from vqzip.process import prepare, processors
 
 # Not fork: the threads of numerical libraries do not survive it.
 _CONTEXT = get_context("spawn")
-
-
-def processors() -> int:
-    """Number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run(work: Work, jobs: Sequence[Job], processes: int) -> Generator[Row, None, None]:
@@ -41,6 +35,7 @@ def run(work: Work, jobs: Sequence[Job], processes: int) -> Generator[Row, None,
     if processes > 1:
         yield from _run_in_processes(work, jobs, processes)
     else:
+        prepare()
         models = Models()
         yield from (attempt(work, job, models) for job in jobs)
 
@@ -136,6 +131,7 @@ def _serve(connection: Connection, work: Work, threads: int) -> None:
     """What a process does: jobs come in and rows go out, until the first process is gone."""
     # Before the numerical libraries are imported, who read it once.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    prepare()
     models = Models()
     with tidy_termination(), suppress(EOFError, ConnectionError):
         while True:

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 
+from vqzip.process import processors
+
 LEAST = 128
 """Rows of a piece at least."""
 
@@ -22,8 +24,7 @@ def count() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return processors()
 
 
 @lru_cache
