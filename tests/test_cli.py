@@ -233,6 +233,14 @@ def test_max_pixels(vqz: Path, capsys: Capture) -> None:
     assert main(["decompress", "img.vqz", "--max-pixels", "91"]) == 0
 
 
+def test_preview(vqz: Path, capsys: Capture) -> None:
+    assert main(["decompress", "img.vqz", "--preview", "-o", "p.png"]) == 0
+    about = vqzip.info(vqz)
+    with Image.open("p.png") as image:
+        assert image.size == (about.width, about.height)
+        assert image.convert("RGB").getextrema() == ((0, 0), (0, 0), (0, 0))  # the fake one's
+
+
 def test_info(vqz: Path, capsys: Capture) -> None:
     assert main(["info", "img.vqz"]) == 0
     size = vqz.stat().st_size
@@ -315,6 +323,7 @@ def test_full_standard_output(photo: Path, command: list[str]) -> None:
         ["compress", "a.png", "--effort", "10"],
         ["decompress"],
         ["decompress", "a.vqz", "--max-pixels", "0"],
+        ["decompress", "a.vqz", "--preview", "--rm"],
         ["test"],
         ["info"],
         ["info", "-", "a.vqz"],

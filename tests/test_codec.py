@@ -500,6 +500,20 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
         assert np.mean(found <= cost.min(2) + 0.01) > 0.95
 
 
+def test_a_preview_is_the_picture_of_the_top_codes(model: CodecModel) -> None:
+    pixels = picture(100, 70)
+    stream = codec.encode(model, pixels, 96)
+    codes = codec.unpack(model, stream, 100, 70, 96)
+    t, level = model.transform, torch.tensor([6.0])
+    vectors = model.top.vectors(codes.top, 96).astype(np.float32) / 64
+    h = t.decode_top(torch.from_numpy(vectors.T.reshape(1, -1, *codes.shape)), level)
+    image = t.decode(torch.zeros(1, model.bottom.prior.channels, *codes.bottom_shape), h, level)
+    expected = (image[0, :, :70, :100].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    found = codec.preview(model, stream, 100, 70, 96)
+    assert np.abs(found - expected).max() <= 1
+    assert np.array_equal(codec.preview(model, stream[:-4], 100, 70, 96), found)
+
+
 def test_levels_between_trained_ones_use_the_nearest_codebooks(model: CodecModel) -> None:
     at = [model.top.trained_level(level) for level in range(129)]
     expected = [(level + 8) // 16 for level in range(129)]

@@ -158,6 +158,7 @@ def compress(
 @click.option(
     "--to", metavar="FORMAT", default="png", show_default=True, help="Suffix of the outputs."
 )
+@click.option("--preview", is_flag=True, help="Decode the top map alone: coarse, but fast.")
 @options.model("the one the file was made with")
 @options.max_pixels
 @options.running(writes=True)
@@ -166,6 +167,7 @@ def decompress(
     outputs: Outputs,
     running: Running,
     to: str,
+    preview: bool,
     model: str | None,
     max_pixels: int,
 ) -> int:
@@ -181,7 +183,11 @@ def decompress(
     to = to.removeprefix(".")
     output = None if outputs.output == STANDARD_STREAM else outputs.output
     format_of(output or f"*.{to}")  # refused now, not file by file
-    how = DecompressOptions(model, max_pixels, to, force=outputs.force, remove=outputs.remove)
+    if preview and outputs.remove:
+        raise click.UsageError("a preview is no reason to remove its source")
+    how = DecompressOptions(
+        model, max_pixels, to, preview, force=outputs.force, remove=outputs.remove
+    )
     work = partial(jobs.decompress_file, options=how)
     return batch.process(work, inputs, VQZ, running, outputs, f".{to}")
 

@@ -128,22 +128,27 @@ def cross_entropy(model: CodecModel, codes: Codes, level: int) -> tuple[float, f
     )
 
 
+def _unpack_top(
+    model: CodecModel, stream: bytes, width: int, height: int, level: int
+) -> tuple[Decoder, tuple[int, int], list[CodeArray]]:
+    shape = -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
+    if len(stream) < _least_bytes(shape):
+        raise VqzError(f"corrupt code stream: too short for {width} x {height} pixels")
+    # Without a limit, a few bytes would decode to all of a picture: beyond the end there are zeros.
+    decoder = Decoder(stream, most_bits=8 * len(stream) + SPARE_BITS)
+    return decoder, shape, codemap.decode(model.top, shape, level, None, decoder)
+
+
 def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Codes:
     """A code stream to codes.
 
     Raises VqzError when the stream cannot be one of this picture: if it is too short for it, before
     anything is allocated.
     """
-    shape = -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
-    least = _least_bytes(shape)
-    if len(stream) < least:
-        raise VqzError(f"corrupt code stream: too short for {width} x {height} pixels")
-    # Without a limit, a few bytes would decode to all of a picture: beyond the end there are zeros.
-    decoder = Decoder(stream, most_bits=8 * len(stream) + SPARE_BITS)
-    top = codemap.decode(model.top, shape, level, None, decoder)
+    decoder, shape, top = _unpack_top(model, stream, width, height, level)
     condition = _condition(model, top, shape, level)
     bottom = codemap.decode(model.bottom, _double(shape), level, condition, decoder)
-    if len(stream) > least:
+    if len(stream) > _least_bytes(shape):
         decoder.finish()
     return Codes(shape, top, bottom)
 
@@ -157,3 +162,16 @@ def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAU
 def decode(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Pixels:
     """A code stream to pixels (height, width, 3)."""
     return synthesise(model, unpack(model, stream, width, height, level), width, height, level)
+
+
+@torch.inference_mode()
+def preview(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Pixels:
+    """The picture (height, width, 3) as the top map alone tells it: coarse, and soon decoded.
+
+    Raises VqzError as `unpack` does, but reads the first part of the stream only.
+    """
+    _, shape, codes = _unpack_top(model, stream, width, height, level)
+    top = _in_code_units(model.top.vectors(codes, level))
+    rows, columns = _double(shape)
+    nothing = np.zeros((rows * columns, model.bottom.prior.channels), np.float32)
+    return bands.synthesise(model.transform, top, nothing, (height, width), _level(model, level))

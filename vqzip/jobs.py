@@ -100,6 +100,7 @@ class DecompressOptions:
         model: Folder of the model, or None for the one that a file was made with.
         max_pixels: Larger pictures are refused.
         piped_format: Suffix of the format for standard output; files have their own.
+        preview: Decode the top map alone.
         force: Overwrite an existing output.
         remove: Remove the source once the output is verified.
     """
@@ -107,6 +108,7 @@ class DecompressOptions:
     model: str | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     piped_format: str = "png"
+    preview: bool = False
     force: bool = False
     remove: bool = False
 
@@ -167,7 +169,8 @@ def decompress_file(job: Job, models: Models, options: DecompressOptions) -> Row
     piped = job.target == STANDARD_STREAM
     format_name = format_of(f"-.{options.piped_format}" if piped else job.target)
     model = _model_for(content, models, options)
-    image, losses = fitted(api.decompress(content, model, options.max_pixels), format_name)
+    image = api.decompress(content, model, options.max_pixels, preview=options.preview)
+    image, losses = fitted(image, format_name)
     data = to_bytes(image, format_name)
     _write(job, data, status, options.force)
     if options.remove:
