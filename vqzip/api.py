@@ -154,7 +154,8 @@ def decompress(
         codec = _model_of(file.header, model)
 
         from vqzip import alpha, metadata
-        from vqzip import codec as steps
+        from vqzip.codec import decode
+        from vqzip.codec import preview as decode_top
         from vqzip.image import to_image
 
         header = file.header
@@ -162,8 +163,8 @@ def decompress(
         plane = None
         if file.alpha is not None:
             plane = alpha.decode(file.alpha, header.width, header.height)
-        decode = steps.preview if preview else steps.decode
-        pixels = decode(codec, file.code_stream, header.width, header.height, header.level)
+        decode_pixels = decode_top if preview else decode
+        pixels = decode_pixels(codec, file.code_stream, header.width, header.height, header.level)
         return to_image(pixels, header.grayscale, plane, about)
 
 
