@@ -57,7 +57,8 @@ def main() -> None:
 
     print(markdown(list(qualities(vqz))), end="\n\n")
     table = [["vqzip against", *(metric.label for metric in metrics)]]
-    for anchor in sorted({row.codec for row in rows} - {"vqz"}):
+    measured = {row.codec for row in rows} - {"vqz"}
+    for anchor in (name for name in labels if name in measured):
         rates = (compare(rows, metric, anchor).rates["vqz"] for metric in metrics)
         table.append([labels[anchor], *map(str, rates)])
     print(markdown(table))

@@ -342,3 +342,13 @@ def test_readme_tells_what_is_in_results(tmp_path: Path, capsys: Capture) -> Non
     for table in tables:
         assert table in readme
     assert (results / "kodak.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_no_kodak_file_is_smaller_at_a_higher_quality() -> None:
+    sizes: dict[str, list[tuple[float, int]]] = {}
+    for row_ in RowFile(ROOT / "results" / "kodak.tsv").rows.values():
+        sizes.setdefault(row_.picture, []).append((row_.setting, row_.bytes))
+    assert len(sizes) == 24
+    for points in sizes.values():
+        in_order = [size for _, size in sorted(points)]
+        assert in_order == sorted(in_order)
