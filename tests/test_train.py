@@ -107,7 +107,9 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_preset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(vqzip.VqzError, match="unknown preset fast; there are photo, tiny"):
+    with pytest.raises(
+        vqzip.VqzError, match="unknown preset fast; there are photo, photo-encoder, tiny"
+    ):
         train(tmp_path, tmp_path, minutes=1, preset="fast", seed=0)
 
 
