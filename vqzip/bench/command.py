@@ -12,6 +12,7 @@ import click
 
 from vqzip import files
 from vqzip.errors import VqzError
+from vqzip.process import prepare
 from vqzip.report import Report
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def bench(
     and a plot for each metric. Rows that are there are not measured again: the same command
     resumes a run that was interrupted.
     """
+    prepare()
     report = _Notes()
     with report.about(folder):
         from vqzip.bench.plan import make

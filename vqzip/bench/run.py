@@ -21,6 +21,7 @@ from vqzip.bench.metrics import METRICS, decibel
 from vqzip.bench.rows import Row
 from vqzip.errors import VqzError
 from vqzip.image import Picture, load, to_image
+from vqzip.process import prepare, processors
 
 _WARM_UP = 64
 
@@ -145,4 +146,5 @@ def _codec(name: str, model: str | None) -> Codec:
 def _prepare_process(jobs: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is for the first process
     # Torch reads this once, when it is imported: the processes share the processors.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
+    prepare()
