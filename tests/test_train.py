@@ -55,7 +55,8 @@ def test_training_resumes_where_it_stopped(trained: Path, photos: Path) -> None:
     relaxed = (trained / "relaxed.pt").read_bytes()
     before = torch.load(trained / "joint.pt", weights_only=True)["progress"]
     assert before["step"] > 0
-    train(photos, trained, minutes=MINUTES + 0.02, preset="tiny", seed=0)
+    spent = before["seconds"] + torch.load(trained / "codebooks.pt", weights_only=True)["seconds"]
+    train(photos, trained, minutes=spent / 60 + 0.02, preset="tiny", seed=0)
     after = torch.load(trained / "joint.pt", weights_only=True)["progress"]
     assert after["step"] > before["step"]
     assert after["seconds"] > before["seconds"]
