@@ -52,6 +52,24 @@ def digest(codes: Codes) -> str:
     return hashlib.sha256(b"".join(c.tobytes() for c in codes.top + codes.bottom)).hexdigest()
 
 
+def test_analysis_runs_on_one_thread(model: CodecModel) -> None:
+    """How many threads share a floating-point sum would be seen in files."""
+    counts = []
+
+    def note(*_: object) -> None:
+        counts.append(torch.get_num_threads())
+
+    hook = model.transform.analysis.register_forward_hook(note)
+    torch.set_num_threads(2)
+    try:
+        codec.analyse(model, picture(17, 33), 64)
+        counts.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(1)
+        hook.remove()
+    assert counts == [1, 2]
+
+
 # Codes to the stream and back.
 
 
