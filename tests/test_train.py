@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from vqzip.train.command import train
 from vqzip.train.data import DataConfig, batches, find_photos, split
 from vqzip.train.loop import PlanConfig, rate_fraction, stratified
 from vqzip.train.optim import Muon, OptimConfig, orthogonalize
+from vqzip.train.presets import PRESETS, Preset
 
 MINUTES = 0.2
 
@@ -86,7 +88,6 @@ def test_two_processes_end_with_one_model(photos: Path, tmp_path: Path) -> None:
 def test_curve_has_rows_for_held_out_photos(photos: Path, tmp_path: Path) -> None:
     from vqzip.model import Model
     from vqzip.train.loop import Progress
-    from vqzip.train.presets import PRESETS
     from vqzip.train.validate import Validation
 
     recipe = PRESETS["tiny"]()
@@ -109,9 +110,15 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
 
 def test_unknown_preset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        vqzip.VqzError, match="unknown preset fast; there are photo, photo-encoder, tiny"
+        vqzip.VqzError, match="unknown preset fast; there are photo, photo-more, photo-joint"
     ):
         train(tmp_path, tmp_path, minutes=1, preset="fast", seed=0)
+
+
+def test_joint_stage_alone_needs_a_model(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(vqzip.VqzError, match="preset photo-joint goes on from a model"):
+        train(photos, tmp_path / "out", minutes=1, preset="photo-joint", seed=0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_only_broken_pictures_are_refused(
@@ -145,11 +152,16 @@ def test_levels_of_a_batch_are_spread_evenly() -> None:
     assert (levels * 8).floor().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("share", [0.6, 0.0])
 def test_training_goes_on_from_a_finished_model(
-    trained: Path, photos: Path, tmp_path: Path
+    trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    train(photos, tmp_path, minutes=0.02, preset="tiny", seed=0, start=trained)
-    assert not (tmp_path / "relaxed.pt").exists()
+    def preset() -> Preset:
+        return dataclasses.replace(PRESETS["tiny"](), relaxed_share=share)
+
+    monkeypatch.setitem(PRESETS, "again", preset)
+    train(photos, tmp_path, minutes=0.02, preset="again", seed=0, start=trained)
+    assert (tmp_path / "relaxed.pt").exists() == (share > 0)
     before = (trained / "curve.tsv").read_text().splitlines()
     after = (tmp_path / "curve.tsv").read_text().splitlines()
     assert after[: len(before)] == before

@@ -19,6 +19,7 @@ from vqzip.train.data import batches, find_photos, split
 from vqzip.train.export import export
 from vqzip.train.joint import Joint
 from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first, save_atomically
+from vqzip.train.precision import mix_precision
 from vqzip.train.presets import PRESETS, Preset
 from vqzip.train.relaxed import Relaxed
 from vqzip.train.restore import restore
@@ -35,7 +36,7 @@ class Run:
     minutes: float
     seed: int
     start: Path | None
-    """A finished model to go on from, in place of the first two stages."""
+    """A finished model to go on from."""
     validation: Validation
 
     def say(self, line: str) -> None:
@@ -65,12 +66,15 @@ def train(
     """Train a model on the photos below `folder` and write it to `out`.
 
     Checkpoints are kept in `out`, too: the same call resumes, and a larger `minutes` goes on with
-    the joint stage.  `start` is a model to go on from, which needs the joint stage alone.  Under
-    `torchrun` the processes share the work.  Raises VqzError when there is nothing to train on.
+    the joint stage.  `start` is a model to go on from; presets without a relaxed stage need one.
+    Under `torchrun` the processes share the work.  Raises VqzError when there is nothing to train
+    on or from.
     """
     if preset not in PRESETS:
         raise VqzError(f"unknown preset {preset}; there are {', '.join(PRESETS)}")
     recipe = PRESETS[preset]()
+    if start is None and recipe.relaxed_share == 0:
+        raise VqzError(f"preset {preset} goes on from a model; none is named by --from")
     photos, held_out = split(find_photos(folder), recipe.data.holdout)
     if not photos:
         raise VqzError("no pictures to train on", os.fspath(folder))
@@ -87,7 +91,7 @@ def train(
     run = Run(recipe, photos, out, minutes, seed, start, validation)
     run.say(f"{len(photos)} photos to train on, {len(held_out)} held out")
 
-    if start is None:
+    if recipe.relaxed_share:
         _relaxed(run)
     model = _joint(run)
     if is_first():
@@ -108,13 +112,18 @@ def _relaxed(run: Run) -> None:
     if start.exists():
         return  # the next stage has begun
     model = Model(recipe.model)
-    if not (run.out / "relaxed.pt").exists():
+    if run.start is not None:
+        trained = restore(run.start, recipe.model)
+        model.transform.load_state_dict(trained.transform.state_dict())
+        model.prior.load_state_dict(trained.prior.state_dict())
+    elif not (run.out / "relaxed.pt").exists():
         relaxed.calibrate(model, next(batches(run.photos, recipe.data, run.seed)))
         if dist.is_initialized():
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, 0)
     plan = PlanConfig(run.minutes * recipe.relaxed_share, recipe.decay, recipe.relaxed_floor)
     stage = Relaxed(model, recipe.relaxed)
+    mix_precision(model, recipe.mixed_precision)
     training = Training(stage, plan, recipe.relaxed_optim, run.out)
     model = run.train(stage, training, Progress())
     if is_first():
@@ -145,5 +154,6 @@ def _joint(run: Run) -> Model:
     spent = Progress(seconds=state["seconds"], crops=state["crops"])
     plan = PlanConfig(run.minutes - spent.seconds / 60, recipe.joint_decay)
     stage = Joint(model, recipe.joint)
+    mix_precision(model, recipe.mixed_precision)
     training = Training(stage, plan, recipe.joint_optim, run.out)
     return run.train(stage, training, spent)

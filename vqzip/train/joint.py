@@ -21,7 +21,7 @@ from vqzip.train.loop import Stage
 from vqzip.train.loss import LossConfig, rate_distortion_loss
 from vqzip.train.quantize import Quantized, quantize
 from vqzip.train.sensitivity import sensitivity
-from vqzip.vqvae import Blocks, at_level
+from vqzip.vqvae import at_level
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,6 @@ class JointConfig:
     """Bits for a squared code unit between latent and codeword, beta in the VQ-VAE loss."""
     temperature: float = 0.35
     """Of the soft choice, in code units; at this one bits rise about linearly between codes."""
-    mixed_precision: bool = True
-    """Most products in bfloat16 where the processor has it, which is 1.2 times faster."""
     caution: float = 1.5
     """Factor on distortion weights: errors of choice are less random than small ones."""
     probe_steps: int = 8
@@ -115,12 +113,6 @@ def loss_of(
     }
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
-    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(known and known())
-
-
 class Joint(Stage):
     """The stage as the training loop runs it."""
 
@@ -131,11 +123,6 @@ class Joint(Stage):
         super().__init__()
         self.model, self.config = model, config
         model.prior.arithmetic.integer = True
-        if config.mixed_precision and has_bfloat16():
-            model.prior.arithmetic.mixed_precision = True
-            for part in model.transform.modules():
-                if isinstance(part, Blocks):
-                    part.mixed_precision = True
         if not config.train_encoder:
             model.transform.freeze_encoder()
 

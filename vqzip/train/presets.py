@@ -29,8 +29,10 @@ class Preset:
     joint_optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(adam_rate=4e-4, muon_rate=8e-4)
     )
+    mixed_precision: bool = True
+    """Most products in bfloat16, where the processor has it."""
     relaxed_share: float = 0.6
-    """Share of the time for the relaxed stage."""
+    """Share of the time for the relaxed stage; if zero, the start's codebooks are gone on with."""
     relaxed_floor: float = 0.3
     """Rate at the end of the relaxed stage: what follows starts there anyway."""
     decay: float = 0.4
@@ -75,6 +77,22 @@ def _tiny() -> Preset:
     )
 
 
+def _more() -> Preset:
+    """All stages of `photo` again from a trained model, more gently.
+
+    The encoder learns in the relaxed stage, and its rate falls further there, as it stays as it is
+    after that.
+    """
+    return Preset(
+        relaxed_optim=OptimConfig(adam_rate=6e-4, muon_rate=1e-3), relaxed_floor=0.1, decay=0.6
+    )
+
+
+def _joint() -> Preset:
+    """The joint stage of `photo` alone, from a model that has codebooks."""
+    return Preset(relaxed_share=0.0)
+
+
 def _encoder() -> Preset:
     """`photo` with the encoder in the joint stage, too: slowly, and not for long.
 
@@ -85,7 +103,14 @@ def _encoder() -> Preset:
         joint=JointConfig(train_encoder=True),
         joint_optim=OptimConfig(adam_rate=2e-4, muon_rate=4e-4),
         joint_decay=0.6,
+        relaxed_share=0.0,
     )
 
 
-PRESETS = {"photo": Preset, "photo-encoder": _encoder, "tiny": _tiny}
+PRESETS = {
+    "photo": Preset,
+    "photo-more": _more,
+    "photo-joint": _joint,
+    "photo-encoder": _encoder,
+    "tiny": _tiny,
+}

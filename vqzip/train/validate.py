@@ -16,6 +16,7 @@ from vqzip.train import joint, relaxed
 from vqzip.train.data import load_rgb
 from vqzip.train.loop import Progress, is_first
 from vqzip.train.loss import ms_ssim
+from vqzip.train.precision import mix_precision
 
 if TYPE_CHECKING:
     from vqzip.train.presets import Preset
@@ -61,7 +62,6 @@ class Validation:
 
     def joint(self, model: Model, progress: Progress, say: Callable[[str], None]) -> None:
         """Loss of the joint stage: the hard codes' cross-entropy."""
-        model.prior.arithmetic.mixed_precision = False  # as it will code
 
         def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
             return joint.reconstruct(model, image, level, self.recipe.joint)
@@ -79,6 +79,7 @@ class Validation:
     ) -> None:
         if self.crops is None:
             return
+        mix_precision(model, False)  # as it will code
         config = model.config.transform
         hours = self.hours + progress.seconds / 3600
         crops = self.crops_before + progress.crops
