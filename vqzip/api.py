@@ -6,21 +6,28 @@ Torch, NumPy and Pillow are imported when first needed, so that importing vqzip 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from vqzip import container, files
 from vqzip.container import ALPHA, CODE_STREAM, DEFAULT_MAX_PIXELS, Chunk, Container, Header
 from vqzip.errors import VqzError, naming
-from vqzip.quality import DEFAULT_EFFORT, check_effort, quality_of_level
+from vqzip.quality import (
+    DEFAULT_EFFORT,
+    DEFAULT_QUALITY,
+    check_effort,
+    level_of_quality,
+    quality_of_level,
+)
 from vqzip.rate import Rate, encode_at_rate
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vqzip.codec import CodecModel
-    from vqzip.image import Picture, Source
+    from vqzip.image import Picture, Pixels, Source
+    from vqzip.sample import Drawn
 
     ModelLike: TypeAlias = CodecModel | str | os.PathLike[str] | None
     Data: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str]
@@ -153,19 +160,117 @@ def decompress(
         file = container.unpack(content, max_pixels)
         codec = _model_of(file.header, model)
 
-        from vqzip import alpha, metadata
         from vqzip.codec import decode
         from vqzip.codec import preview as decode_top
-        from vqzip.image import to_image
 
         header = file.header
-        about = metadata.from_chunks(file.chunks)
-        plane = None
-        if file.alpha is not None:
-            plane = alpha.decode(file.alpha, header.width, header.height)
         decode_pixels = decode_top if preview else decode
         pixels = decode_pixels(codec, file.code_stream, header.width, header.height, header.level)
-        return to_image(pixels, header.grayscale, plane, about)
+        return _to_image(pixels, header, file.chunks)
+
+
+def sample(
+    width: int,
+    height: int,
+    quality: int = DEFAULT_QUALITY,
+    model: ModelLike = None,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Image.Image:
+    """A picture that never was: its codes are drawn at random from the model's prior.
+
+    The codes of a seed are the same on every machine.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        quality: 1 to 100; the prior's notion of pictures depends on it.
+        model: A model's folder, a loaded model, or None for the one that comes with vqzip.
+        seed: A whole number from 0.
+        temperature: Above 0. Codes are drawn by their probability to the power of 1 / temperature.
+        max_pixels: Larger pictures are refused.
+
+    Raises:
+        VqzError: One of these is out of range, or the model cannot be used.
+    """
+    return image_of(draw(width, height, quality, model, seed, temperature, max_pixels))
+
+
+def complete(
+    data: Data,
+    model: ModelLike = None,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Image.Image:
+    """A picture with the top map of a vqz file and a bottom map that is drawn at random.
+
+    Alpha and metadata are those of the file.
+
+    Args:
+        data: The file's bytes, or its path.
+        model: As for `decompress`.
+        seed: A whole number from 0.
+        temperature: As for `sample`.
+        max_pixels: Larger pictures are refused.
+
+    Raises:
+        VqzError: The file is broken or too large, its model is not there, or seed or temperature
+            are out of range.
+    """
+    return image_of(draw_completion(data, model, seed, temperature, max_pixels))
+
+
+def draw(
+    width: int,
+    height: int,
+    quality: int,
+    model: ModelLike,
+    seed: int,
+    temperature: float,
+    max_pixels: int,
+) -> Drawn:
+    """`sample`, in codes."""
+    container.check_size(width, height, max_pixels)
+    level = level_of_quality(quality)
+
+    from vqzip.sample import Sampler, sample
+
+    return sample(_load(model), width, height, level, Sampler(seed, temperature))
+
+
+def draw_completion(
+    data: Data, model: ModelLike, seed: int, temperature: float, max_pixels: int
+) -> Drawn:
+    """`complete`, in codes."""
+    content, name = _content(data)
+    with naming(name):
+        file = container.unpack(content, max_pixels)
+
+        from vqzip.sample import Sampler, complete
+
+        sampler = Sampler(seed, temperature)
+        return complete(_model_of(file.header, model), file, sampler)
+
+
+def image_of(drawn: Drawn) -> Image.Image:
+    """A drawn picture as a Pillow image; raises VqzError if alpha or metadata are corrupt."""
+    return _to_image(drawn.pixels(), drawn.header, drawn.others)
+
+
+def _to_image(pixels: Pixels, header: Header, chunks: Iterable[Chunk]) -> Image.Image:
+    """Pixels with the alpha and the metadata that the chunks hold; raises VqzError."""
+    from vqzip import alpha, metadata
+    from vqzip.image import to_image
+
+    payloads = {chunk.type: chunk.payload for chunk in chunks}
+    plane = None
+    if ALPHA in payloads:
+        plane = alpha.decode(payloads[ALPHA], header.width, header.height)
+    return to_image(pixels, header.grayscale, plane, metadata.from_chunks(chunks))
 
 
 def info(data: Data) -> Info:

@@ -19,17 +19,11 @@ from vqzip.bench.command import bench
 from vqzip.container import MAX_LEVEL
 from vqzip.errors import VqzError, printable
 from vqzip.files import STANDARD_STREAM
+from vqzip.generate import complete, sample
 from vqzip.inputs import PICTURES, VQZ, Inputs, find
 from vqzip.jobs import CompressOptions, DecompressOptions
 from vqzip.plan import Outputs
-from vqzip.quality import (
-    DEFAULT_EFFORT,
-    DEFAULT_QUALITY,
-    HIGHEST_EFFORT,
-    HIGHEST_QUALITY,
-    LOWEST_EFFORT,
-    LOWEST_QUALITY,
-)
+from vqzip.quality import DEFAULT_EFFORT, HIGHEST_EFFORT, LOWEST_EFFORT
 from vqzip.rate import Rate
 from vqzip.report import Report
 
@@ -59,11 +53,6 @@ def main(args: Sequence[str] | None = None) -> int:
         return code
 
 
-def _examples(*lines: str) -> str:
-    # \b keeps click from filling the lines.
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
@@ -71,7 +60,7 @@ def cli() -> None:
 
 
 @cli.command(
-    epilog=_examples(
+    epilog=options.examples(
         "vqzip compress photo.png",
         "vqzip compress photo.jpg -q 70 -o small.vqz",
         "vqzip compress photo.png --max-bytes 20000",
@@ -81,12 +70,7 @@ def cli() -> None:
     )
 )
 @options.inputs("[IN]...")
-@click.option(
-    "-q",
-    "--quality",
-    type=click.IntRange(LOWEST_QUALITY, HIGHEST_QUALITY),
-    help=f"Smallest to best.  [default: {DEFAULT_QUALITY}]",
-)
+@options.quality
 @click.option("--target-bpp", metavar="X", type=float, help="Bits per pixel, or up to 3 % fewer.")
 @click.option("--max-bytes", metavar="N", type=int, help="Bytes of the file, or up to 3 % fewer.")
 @click.option("--target-psnr", metavar="DB", type=float, help="The smallest file of that PSNR.")
@@ -106,12 +90,7 @@ def cli() -> None:
 @click.option(
     "--strip", is_flag=True, help="Drop ICC profile (colours become sRGB's), EXIF and XMP."
 )
-@click.option(
-    "--frame",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Which one of an animation's frames, from 0.",
-)
+@options.frame
 @options.model("the one that comes with vqzip")
 @options.running(writes=True)
 def compress(
@@ -146,7 +125,7 @@ def compress(
 
 
 @cli.command(
-    epilog=_examples(
+    epilog=options.examples(
         "vqzip decompress photo.vqz",
         "vqzip decompress photo.vqz -o photo.tiff",
         "vqzip decompress -r compressed -d photos --to jpg -j 4",
@@ -192,7 +171,9 @@ def decompress(
     return batch.process(work, inputs, VQZ, running, outputs, f".{to}")
 
 
-@cli.command(epilog=_examples("vqzip test photo.vqz", "vqzip test -r compressed -j 4 --json"))
+@cli.command(
+    epilog=options.examples("vqzip test photo.vqz", "vqzip test -r compressed -j 4 --json")
+)
 @options.inputs("[FILE]...")
 @options.model("the one the file was made with")
 @options.max_pixels
@@ -205,7 +186,7 @@ def test(inputs: Inputs, running: Running, model: str | None, max_pixels: int) -
 
 
 @cli.command(
-    epilog=_examples(
+    epilog=options.examples(
         "vqzip info photo.vqz", "vqzip info photo.vqz --json", "vqzip info -r compressed --json"
     )
 )
@@ -231,7 +212,7 @@ def info(inputs: Inputs, as_json: bool) -> int:
     return report.exit_code
 
 
-@cli.command(epilog=_examples("vqzip models", "vqzip models --json"))
+@cli.command(epilog=options.examples("vqzip models", "vqzip models --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each model.")
 def models(as_json: bool) -> int:
     """List the installed models: name, fingerprint, size and the page about it."""
@@ -256,7 +237,7 @@ def models(as_json: bool) -> int:
 
 
 @cli.command(
-    epilog=_examples(
+    epilog=options.examples(
         "vqzip train photos --out my-model", "vqzip train photos --out my-model --minutes 60"
     )
 )
@@ -288,7 +269,8 @@ def train(folder: str, out: str, minutes: float, preset: str, seed: int, start: 
     return report.exit_code
 
 
-cli.add_command(bench)
+for command in (sample, complete, bench):
+    cli.add_command(command)
 
 
 def _table(about: api.Info) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqzip import bands, codemap
 from vqzip.bands import Pixels
-from vqzip.codemap import CodeMap, Search
+from vqzip.codemap import CodeMap, CodeSource, Search
 from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
 from vqzip.errors import VqzError
@@ -49,6 +49,11 @@ class Codes:
     def bottom_shape(self) -> tuple[int, int]:
         """Rows and columns of the bottom map, twice those of the top map."""
         return _double(self.shape)
+
+
+def top_shape(width: int, height: int) -> tuple[int, int]:
+    """Rows and columns of the top map of a picture with so many pixels."""
+    return -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
 
 
 def _double(shape: tuple[int, int]) -> tuple[int, int]:
@@ -146,15 +151,39 @@ def cross_entropy(model: CodecModel, codes: Codes, level: int) -> tuple[float, f
     )
 
 
-def _unpack_top(
-    model: CodecModel, stream: bytes, width: int, height: int, level: int
-) -> tuple[Decoder, tuple[int, int], list[CodeArray]]:
-    shape = -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
-    if len(stream) < _least_bytes(shape):
+def read_top(
+    model: CodecModel, shape: tuple[int, int], level: int, source: CodeSource
+) -> list[CodeArray]:
+    """The top map, as a source of codes has it."""
+    return codemap.decode(model.top, shape, level, None, source)
+
+
+def read_bottom(
+    model: CodecModel, top: list[CodeArray], shape: tuple[int, int], level: int, source: CodeSource
+) -> Codes:
+    """Both maps, given the top map and its shape: the source goes on with the bottom map."""
+    condition = _condition(model, top, shape, level)
+    bottom = codemap.decode(model.bottom, _double(shape), level, condition, source)
+    return Codes(shape, top, bottom)
+
+
+def _decoder(stream: bytes, width: int, height: int) -> Decoder:
+    """A source of codes for both maps; raises VqzError if the stream is too short for them."""
+    if len(stream) < _least_bytes(top_shape(width, height)):
         raise VqzError(f"corrupt code stream: too short for {width} x {height} pixels")
     # Without a limit, a few bytes would decode to all of a picture: beyond the end there are zeros.
-    decoder = Decoder(stream, most_bits=8 * len(stream) + SPARE_BITS)
-    return decoder, shape, codemap.decode(model.top, shape, level, None, decoder)
+    return Decoder(stream, most_bits=8 * len(stream) + SPARE_BITS)
+
+
+def unpack_top(
+    model: CodecModel, stream: bytes, width: int, height: int, level: int
+) -> tuple[tuple[int, int], list[CodeArray]]:
+    """The top map of a code stream, its shape and its codes.
+
+    Raises VqzError as `unpack` does, but reads the first part of the stream only.
+    """
+    shape = top_shape(width, height)
+    return shape, read_top(model, shape, level, _decoder(stream, width, height))
 
 
 def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Codes:
@@ -163,12 +192,12 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
     Raises VqzError when the stream cannot be one of this picture: if it is too short for it, before
     anything is allocated.
     """
-    decoder, shape, top = _unpack_top(model, stream, width, height, level)
-    condition = _condition(model, top, shape, level)
-    bottom = codemap.decode(model.bottom, _double(shape), level, condition, decoder)
+    decoder, shape = _decoder(stream, width, height), top_shape(width, height)
+    top = read_top(model, shape, level, decoder)
+    codes = read_bottom(model, top, shape, level, decoder)
     if len(stream) > _least_bytes(shape):
         decoder.finish()
-    return Codes(shape, top, bottom)
+    return codes
 
 
 def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> bytes:
@@ -188,7 +217,7 @@ def preview(model: CodecModel, stream: bytes, width: int, height: int, level: in
 
     Raises VqzError as `unpack` does, but reads the first part of the stream only.
     """
-    _, shape, codes = _unpack_top(model, stream, width, height, level)
+    shape, codes = unpack_top(model, stream, width, height, level)
     top = _in_code_units(model.top.vectors(codes, level))
     rows, columns = _double(shape)
     nothing = np.zeros((rows * columns, model.bottom.prior.channels), np.float32)

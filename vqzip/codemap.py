@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, Decoder, Encoder, frequencies, look_up
+from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, Encoder, frequencies, look_up
 from vqzip.integer import (
     CODEWORD_ONE,
     Bytes,
@@ -58,6 +59,13 @@ class CodeMap:
         at, known = level / self.steps, np.arange(len(self.weight))
         rows = [np.interp(at, known, w) for w in self.weight.T]
         return np.array(rows, np.float32)
+
+
+class CodeSource(Protocol):
+    """Where codes come from: a `Decoder` reads them, a `Sampler` draws them."""
+
+    def get(self, weights: Doubles) -> NDArray[np.int32]:
+        """The next codes (n,), given weights (n, K)."""
 
 
 @dataclass(frozen=True)
@@ -254,9 +262,9 @@ def decode(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-    decoder: Decoder,
+    source: CodeSource,
 ) -> list[Codes]:
-    """Read a map's codes from the stream."""
+    """A map's codes, from a stream or wherever else the source has them."""
     books = code_map.books(level)
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
@@ -270,7 +278,7 @@ def decode(
             found = np.zeros((len(here), book.groups), np.uint16)
             if book.size > 1:
                 weights = _weights(coding, book, here, hidden, i)
-                found[:] = decoder.get(weights).reshape(found.shape)
+                found[:] = source.get(weights).reshape(found.shape)
                 codes[i][there] = found
             coding.put(here, i, look_up(inputs[i], found))
     return codes

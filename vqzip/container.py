@@ -142,6 +142,12 @@ def read_header(data: bytes, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Hea
     return _parse_header(_Cursor(_checked_body(data)), max_pixels)
 
 
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise VqzError for a picture with more pixels than that."""
+    if width * height > max_pixels:
+        raise VqzError(f"picture of {width} x {height} pixels is over the limit of {max_pixels}")
+
+
 class _TruncatedError(VqzError):
     def __init__(self) -> None:
         super().__init__("truncated file")
@@ -183,8 +189,8 @@ def _parse_header(cursor: _Cursor, max_pixels: int | None) -> Header:
     if flags & ~_GRAYSCALE:
         raise VqzError(f"made by a newer version of vqzip (flags 0x{flags:02x})")
     width, height = cursor.varint(), cursor.varint()
-    if max_pixels is not None and width * height > max_pixels:
-        raise VqzError(f"picture of {width} x {height} pixels is over the limit of {max_pixels}")
+    if max_pixels is not None:
+        check_size(width, height, max_pixels)
     return Header(
         width=width,
         height=height,

@@ -14,12 +14,19 @@ from vqzip.container import DEFAULT_MAX_PIXELS
 from vqzip.files import STANDARD_STREAM
 from vqzip.inputs import Inputs
 from vqzip.plan import Outputs
+from vqzip.quality import DEFAULT_QUALITY, HIGHEST_QUALITY, LOWEST_QUALITY
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # For shells to complete names by; what is wrong with a file is told when it is read.
 FILE = click.Path(readable=False, allow_dash=True)
 FOLDER = click.Path(readable=False, file_okay=False)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    # \b keeps click from filling the lines.
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
 def grouped(name: str, cls: type, *options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -112,6 +119,26 @@ def model(default: str) -> Callable[[F], F]:
     return click.option(
         "--model", metavar="DIR", type=FOLDER, help=f"Folder of a model.  [default: {default}]"
     )
+
+
+def quality(function: F) -> F:
+    """The quality, as `quality`, None if not given."""
+    return click.option(
+        "-q",
+        "--quality",
+        type=click.IntRange(LOWEST_QUALITY, HIGHEST_QUALITY),
+        help=f"Smallest to best.  [default: {DEFAULT_QUALITY}]",
+    )(function)
+
+
+def frame(function: F) -> F:
+    """Which frame of a picture to take, as `frame`."""
+    return click.option(
+        "--frame",
+        metavar="N",
+        type=click.IntRange(min=0),
+        help="Which one of an animation's frames, from 0.",
+    )(function)
 
 
 def max_pixels(function: F) -> F:
