@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from vqzip.codec import CodecModel
     from vqzip.image import Picture, Pixels, Source
-    from vqzip.sample import Drawn
+    from vqzip.sampling import Drawn
 
     ModelLike: TypeAlias = CodecModel | str | os.PathLike[str] | None
     Data: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str]
@@ -237,7 +237,7 @@ def draw(
     container.check_size(width, height, max_pixels)
     level = level_of_quality(quality)
 
-    from vqzip.sample import Sampler, sample
+    from vqzip.sampling import Sampler, sample
 
     return sample(_load(model), width, height, level, Sampler(seed, temperature))
 
@@ -250,7 +250,7 @@ def draw_completion(
     with naming(name):
         file = container.unpack(content, max_pixels)
 
-        from vqzip.sample import Sampler, complete
+        from vqzip.sampling import Sampler, complete
 
         sampler = Sampler(seed, temperature)
         return complete(_model_of(file.header, model), file, sampler)

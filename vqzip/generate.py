@@ -21,7 +21,7 @@ from vqzip.rate import Rate
 from vqzip.report import Report
 
 if TYPE_CHECKING:
-    from vqzip.sample import Drawn
+    from vqzip.sampling import Drawn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
