@@ -69,6 +69,8 @@ def complete(words: str) -> list[str]:
         ("vqzip info --j", ["plain,--json"]),
         ("vqzip models --j", ["plain,--json"]),
         ("vqzip train pho", ["dir,pho"]),
+        ("vqzip sample -o sa", ["dir,sa"]),
+        ("vqzip complete pho", ["file,pho"]),
     ],
 )
 def test_completions_come_without_heavy_imports(words: str, expected: list[str]) -> None:
