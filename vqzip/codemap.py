@@ -262,9 +262,9 @@ def decode(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-    source: CodeSource,
+    decoder: CodeSource,
 ) -> list[Codes]:
-    """A map's codes, from a stream or wherever else the source has them."""
+    """A map's codes, from a stream or wherever else the decoder has them."""
     books = code_map.books(level)
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
@@ -278,7 +278,7 @@ def decode(
             found = np.zeros((len(here), book.groups), np.uint16)
             if book.size > 1:
                 weights = _weights(coding, book, here, hidden, i)
-                found[:] = source.get(weights).reshape(found.shape)
+                found[:] = decoder.get(weights).reshape(found.shape)
                 codes[i][there] = found
             coding.put(here, i, look_up(inputs[i], found))
     return codes
