@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,23 +80,6 @@ def _condition(
     return lifted.reshape(-1, lifted.shape[-1])
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run networks on one thread.
-
-    Floating-point sums depend on how many threads share them, and now and then a code would.
-    Files are not to depend on it; pixels may differ by one in any case.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
-@torch.inference_mode()
 def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> tuple[Codes, Bytes]:
     """Codes, and the condition that the bottom map's were chosen under."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
