@@ -540,16 +540,15 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
     books, starts = code_map.books(level), code_map.prior.starts
     coding = Coding(code_map.prior, Layout(*shape, code_map.tile), level, None)
     cells, places, _ = coding.layout.order
-    for i, (book, c) in enumerate(zip(books, nearest, strict=True)):
-        inputs = code_map.prior.inputs(book.vectors(c), level, starts[i])
-        coding.put(cells, i, inputs[places])
+    seen = code_map.prior.inputs(code_map.vectors(nearest, level), level)[places]
+    coding.put(cells, seen)
     hidden = coding.hidden(cells, places)
     for i, (book, c) in enumerate(zip(books, chosen, strict=True)):
         channels = slice(starts[i], starts[i + 1])
         points = latent[places, channels].reshape(100, book.groups, 1, book.dim)
         weight = code_map.weight[level // 16, channels].reshape(book.groups, 1, book.dim)
         distortion = (weight * np.square(points - book.codewords / 64)).sum(3)
-        frequency = frequencies(book.weights(coding.features(cells, hidden, i)))
+        frequency = frequencies(book.weights(coding.features(hidden, seen, i)))
         cost = distortion - np.log2(frequency.reshape(distortion.shape) / 2**24)
         found = np.take_along_axis(cost, c[places][:, :, None], 2)[:, :, 0]
         assert (found <= cost.min(2) + 2).all()  # the rarest are rounded by a bit, either way

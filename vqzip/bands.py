@@ -40,7 +40,7 @@ class Band:
     first: int
     last: int
 
-    def crop(self, x: Tensor, scale: int = 1) -> Tensor:
+    def crop(self, x: Tensor, scale: int) -> Tensor:
         """The rows without halo of a map (B, C, H, W) with `scale` rows for each."""
         return x[:, :, (self.start - self.first) * scale : (self.stop - self.first) * scale]
 
@@ -80,12 +80,6 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _as_rows(latent: Tensor) -> Floats:
-    """(1, C, H, W) to (H * W, C)."""
-    rows: Floats = latent[0].flatten(1).T.contiguous().numpy()
-    return rows
-
-
 def _as_map(vectors: Floats, width: int) -> Tensor:
     """(H * width, C) to (1, C, H, width)."""
     return torch.from_numpy(vectors.T.reshape(1, vectors.shape[1], -1, width))
@@ -118,21 +112,29 @@ class Analysis:
             self._kept[band] = features
         return features
 
-    def _latent(self, of_band: Callable[[Band], Tensor]) -> Floats:
-        """A latent of the whole picture, of those of its bands (1, channels, rows, columns)."""
+    def _latent(self, channels: int, scale: int, of_band: Callable[[Band], Tensor]) -> Floats:
+        """A latent of the whole picture (positions, channels), of those of its bands.
+
+        These are (1, channels, H, W) with `scale` rows and columns for each of the top map.
+        """
+        positions = self.shape[1] * scale**2  # of a row
+        latent = np.empty((self.shape[0] * positions, channels), np.float32)
 
         @torch.inference_mode()
-        def rows(band: Band) -> Floats:
+        def work(band: Band) -> None:
             torch.set_num_threads(1)
-            return _as_rows(of_band(band))
+            inside = band.crop(of_band(band), scale)[0].flatten(1).T
+            latent[band.start * positions : band.stop * positions] = inside.numpy()
 
         with _one_thread():
-            return np.concatenate(each(rows, self.bands))
+            each(work, self.bands)
+        return latent
 
     def top_latent(self) -> Floats:
         """The whole top latent (positions, channels) in code units."""
         t = self.transform
-        return self._latent(lambda band: band.crop(t.top_latent(self._features(band), self.level)))
+        channels = t.config.top_latents
+        return self._latent(channels, 1, lambda b: t.top_latent(self._features(b), self.level))
 
     def bottom_latent(self, top_vectors: Floats) -> Floats:
         """The whole bottom latent (positions, channels), given code vectors (positions, channels).
@@ -144,9 +146,9 @@ class Analysis:
         def latent(band: Band) -> Tensor:
             vectors = _as_map(top_vectors[band.first * width : band.last * width], width)
             h = t.decode_top(vectors, self.level)
-            return band.crop(t.bottom_latent(self._features(band), h, self.level), _RATIO)
+            return t.bottom_latent(self._features(band), h, self.level)
 
-        return self._latent(latent)
+        return self._latent(t.config.bottom_latents, _RATIO, latent)
 
 
 def synthesise(

@@ -16,11 +16,13 @@ from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
 from vqzip.errors import VqzError
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
+from vqzip.threads import each
 from vqzip.vqvae import TOP_STRIDE, Transform
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
 SPARE_BITS = 64  # by which codes may have more information than their stream; in truth, none do
+LIFTED = 2**12  # positions of the top map that are lifted to the bottom map at once
 DEFAULT = Search()
 
 
@@ -76,7 +78,10 @@ def _condition(
 ) -> Bytes:
     """Top codes to the condition of the bottom prior (positions of the bottom map, channels)."""
     inputs = model.top.prior.inputs(model.top.vectors(top, level), level)
-    lifted = model.lift(inputs.reshape(*shape, -1), slice(None))
+    grid = inputs.reshape(*shape, -1)
+    height = max(LIFTED // shape[1], 1)
+    strips = [slice(start, start + height) for start in range(0, shape[0], height)]
+    lifted = np.concatenate(each(lambda rows: model.lift(grid, rows), strips))
     return lifted.reshape(-1, lifted.shape[-1])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,21 +94,19 @@ def choose(
     coding = Coding(code_map.prior, layout, level, condition)
     for cells, places in _chunks(*layout.order):
         points = np.rint(latent[places] * CODEWORD_ONE)
-        for i, part in enumerate(parts):
-            inputs = code_map.prior.inputs(points[:, part], level, part.start)
-            coding.put(cells, i, inputs)
+        coding.put(cells, code_map.prior.inputs(points, level))
     codes: list[Codes] = []
     for sweep in range(search.sweeps):
         if sweep > 0:
             coding = _filled(code_map, codes, layout, level, condition)
         codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
         for cells, places in _chunks(*layout.order):
-            hidden = coding.hidden(cells, places)
+            hidden, seen = coding.hidden(cells, places), coding.inputs[cells]
             for i, (book, part) in enumerate(zip(books, parts, strict=True)):
                 if book.size > 1:
                     points = latent[places, part]
                     codes[i][places] = _best_given(
-                        coding, book, cells, hidden, i, points, weight[part]
+                        coding, book, hidden, seen, i, points, weight[part]
                     )
     return codes
 
@@ -115,32 +114,34 @@ def choose(
 def _best_given(
     coding: Coding,
     book: CodebookTable,
-    cells: Ints,
-    hidden: Bytes,
+    hidden: Doubles,
+    seen: NDArray[Any],
     i: int,
     points: Floats,
     weight: Floats,
 ) -> Codes:
     """Codes (n, G) of slice i by error and bits, in the context that `coding` holds."""
-    codes = np.zeros((len(cells), book.groups), np.uint16)
+    codes = np.zeros((len(hidden), book.groups), np.uint16)
 
     def choose_rows(rows: slice) -> None:
-        features = coding.features(cells[rows], hidden[rows], i)
+        features = coding.features(hidden[rows], seen[rows], i)
         codes[rows] = _best(book, points[rows], weight, features)
 
-    share(choose_rows, len(cells))
+    share(choose_rows, len(hidden))
     return codes
 
 
-def _weights(coding: Coding, book: CodebookTable, cells: Ints, hidden: Bytes, i: int) -> Doubles:
+def _weights(
+    coding: Coding, book: CodebookTable, hidden: Doubles, seen: NDArray[Any], i: int
+) -> Doubles:
     """Weights (n * G, K) of slice i."""
-    weights = np.empty((len(cells) * book.groups, book.size))
+    weights = np.empty((len(hidden) * book.groups, book.size))
 
     def weigh_rows(rows: slice) -> None:
         part = slice(rows.start * book.groups, rows.stop * book.groups)
-        weights[part] = book.weights(coding.features(cells[rows], hidden[rows], i))
+        book.weights(coding.features(hidden[rows], seen[rows], i), out=weights[part])
 
-    share(weigh_rows, len(cells))
+    share(weigh_rows, len(hidden))
     return weights
 
 
@@ -189,9 +190,10 @@ def _filled(
 ) -> Coding:
     """A coding state in which all codes are known."""
     coding = Coding(code_map.prior, layout, level, condition)
-    for i, (inputs, c) in enumerate(zip(_inputs(code_map, level), codes, strict=True)):
-        for cells, places in _chunks(*layout.order):
-            coding.put(cells, i, look_up(inputs, c[places]))
+    inputs = _inputs(code_map, level)
+    for cells, places in _chunks(*layout.order):
+        seen = [look_up(table, c[places]) for table, c in zip(inputs, codes, strict=True)]
+        coding.put(cells, np.concatenate(seen, axis=1))
     return coding
 
 
@@ -237,12 +239,13 @@ def _coded(
     cells, places, starts = layout.order
     for begin, end in _runs(starts):
         first, last = starts[begin], starts[end]
-        hidden = coding.hidden(cells[first:last], places[first:last])
+        here, there = cells[first:last], places[first:last]
+        hidden, seen = coding.hidden(here, there), coding.inputs[here]
         coded = []
         for i, book in enumerate(books):
             if book.size > 1:
-                weights = _weights(coding, book, cells[first:last], hidden, i)
-                coded.append((book.groups, codes[i][places[first:last]].reshape(-1), weights))
+                weights = _weights(coding, book, hidden, seen, i)
+                coded.append((book.groups, codes[i][there].reshape(-1), weights))
         for a, b in pairwise(starts[begin : end + 1] - first):
             for groups, symbols, weights in coded:
                 step = slice(a * groups, b * groups)
@@ -261,16 +264,20 @@ def decode(
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
     inputs = _inputs(code_map, level)
+    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
     cells, places, starts = layout.order
     codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
     for begin, end in pairwise(starts):
         here, there = cells[begin:end], places[begin:end]
         hidden = coding.hidden(here, there)
-        for i, book in enumerate(books):
-            found = np.zeros((len(here), book.groups), np.uint16)
-            if book.size > 1:
-                weights = _weights(coding, book, here, hidden, i)
-                found[:] = decoder.get(weights).reshape(found.shape)
-                codes[i][there] = found
-            coding.put(here, i, look_up(inputs[i], found))
+        seen = np.empty((len(here), code_map.prior.channels), np.float32)
+        for i, (book, part) in enumerate(zip(books, parts, strict=True)):
+            if book.size == 1:
+                seen[:, part] = inputs[i].reshape(-1)
+                continue
+            weights = _weights(coding, book, hidden, seen, i)
+            found = decoder.get(weights).reshape(len(here), book.groups)
+            codes[i][there] = found
+            seen[:, part] = look_up(inputs[i], found)
+        coding.put(here, seen)
     return codes

@@ -107,7 +107,8 @@ class Overlapping(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, (H + 1) * stride, (W + 1) * stride)."""
-        assert output_size is None and self.bias is not None
+        assert output_size is None
+        assert self.bias is not None
         inputs, outputs, s = self.in_channels, self.out_channels, self.block
         # From (i, o, half, y, half, x); the second half of a kernel is that of the position before.
         halves = self.weight.reshape(inputs, outputs, 2, s, 2, s).flip(2, 4)
