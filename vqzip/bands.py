@@ -3,9 +3,9 @@
 A band is computed with a halo as wide as the networks' reach, which is cut off afterwards: the
 result is that of the whole picture at once.  Rows are those of the top map, 16 pixels each.
 
-Analysis works on several bands at a time, each on one thread.  Floating-point sums depend on how
-many threads share them and how high a band is, and now and then a code would: so that files depend
-on the picture alone, bands do.
+Analysis works on several bands at a time, each on one thread and with its quarter of a gigabyte.
+Floating-point sums depend on how many threads share them and how high a band is, and now and then a
+code would: so that files depend on the picture alone, bands do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Pixels = NDArray[np.uint8]
 
 BAND = 2**14  # positions of the top map in a band; about a quarter of a gigabyte
 FEWEST_ROWS = 16  # of a band, for the halo not to be most of it
-KEPT = 2**17  # positions of the top map whose features are kept from one pass to the next
+KEPT = 2**16  # positions of the top map whose features are kept from one pass to the next
 _RATIO = TOP_STRIDE // BOTTOM_STRIDE
 
 
