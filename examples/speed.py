@@ -1,10 +1,10 @@
 """Seconds to encode and decode pictures, beside Pillow's WebP and AVIF in the same run.
 
-    python examples/speed.py PICTURE... [--repeats N] [--large]
+    python examples/speed.py PICTURE... [--repeats N] [--sizes 4000x3000,10000x10000]
 
-Prints medians.  The model is loaded before; the last line is the whole `vqzip decompress` from the
-shell, above `python -c "import torch"`.  `--large` adds a picture of 12 megapixels, and the peak
-of memory.
+Prints medians, the model being loaded before, and how many times as long vqzip takes as the others.
+Then `vqzip decompress` from the shell, above `python -c "import torch"`.  `--sizes` adds the first
+picture at other sizes, each once, with the peak of memory so far.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from vqzip.process import prepare
 
@@ -26,19 +28,53 @@ prepare()
 from PIL import Image  # noqa: E402
 
 import vqzip  # noqa: E402
-from vqzip import codec, store  # noqa: E402
+from vqzip import bands, codec, store  # noqa: E402
+from vqzip.entropy import Decoder, Encoder  # noqa: E402
 from vqzip.image import load  # noqa: E402
 from vqzip.quality import DEFAULT_QUALITY, level_of_quality  # noqa: E402
 
+PARTS: dict[str, list[tuple[Any, str]]] = {
+    "network": [
+        (bands.Analysis, "top_latent"),
+        (bands.Analysis, "bottom_latent"),
+        (bands, "synthesise"),
+    ],
+    "range coder": [(Encoder, "put"), (Decoder, "get")],
+}
+REST = "prior"  # and the choice of codes
+spent = dict.fromkeys(PARTS, 0.0)
+
+
+def watch(part: str, owner: Any, name: str) -> None:
+    """Count the seconds that a function takes for those of a part."""
+    function = getattr(owner, name)
+
+    @wraps(function)
+    def timed(*args: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*args, **options)
+        finally:
+            spent[part] += time.perf_counter() - start
+
+    setattr(owner, name, timed)
+
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median time of a call, the first one left out."""
-    times = []
+    """Median time of a call, the first one left out if there are others."""
+    return split(work, repeats)["all"]
+
+
+def split(work: Callable[[], object], repeats: int) -> dict[str, float]:
+    """Median times of a call and of its parts, the first one left out if there are others."""
+    runs = []
     for _ in range(repeats + 1):
+        spent.update(dict.fromkeys(PARTS, 0.0))
         start = time.perf_counter()
         work()
-        times.append(time.perf_counter() - start)
-    return median(times[1:] or times)
+        whole = time.perf_counter() - start
+        runs.append({"all": whole, **spent, REST: whole - sum(spent.values())})
+    return {part: median(run[part] for run in runs[1:] or runs) for part in runs[0]}
 
 
 def pillow(image: Image.Image, repeats: int, name: str, **options: object) -> tuple[float, float]:
@@ -57,24 +93,19 @@ def measure(image: Image.Image, model: codec.CodecModel, repeats: int) -> None:
     """Print the times of one picture."""
     pixels, level = load(image).pixels, level_of_quality(DEFAULT_QUALITY)
     height, width, _ = pixels.shape
-    codes = codec.analyse(model, pixels, level)
-    stream = codec.pack(model, codes, level)
-    rows = {
-        "analysis, choice of codes": lambda: codec.analyse(model, pixels, level),
-        "codes to bytes": lambda: codec.pack(model, codes, level),
-        "bytes to codes": lambda: codec.unpack(model, stream, width, height, level),
-        "synthesis": lambda: codec.synthesise(model, codes, width, height, level),
-    }
-    times = {name: seconds(work, repeats) for name, work in rows.items()}
-    encoding, decoding = sum(list(times.values())[:2]), sum(list(times.values())[2:])
-    print(f"{width} x {height}, {8 * len(stream) / (width * height):.3f} bpp")
-    for name, time_taken in times.items():
-        print(f"  {name:28} {time_taken:7.3f} s")
-    print(f"  {'vqzip encode / decode':28} {encoding:7.3f} s {decoding:7.3f} s")
+    streams: list[bytes] = []
+    encoding = split(lambda: streams.append(codec.encode(model, pixels, level)), repeats)
+    stream = streams[0]
+    decoding = split(lambda: codec.decode(model, stream, width, height, level), repeats)
+    print(f"{width} x {height}, {8 * len(stream) / (width * height):.3f} bpp: encode, decode")
+    for part, time_taken in encoding.items():
+        print(f"  {part.replace('all', 'vqzip'):12} {time_taken:8.3f} s {decoding[part]:8.3f} s")
     for name, options in (("WEBP", {"method": 6}), ("AVIF", {"speed": 4, "quality": 60})):
+        if f".{name.lower()}" not in Image.registered_extensions():
+            continue
         encode, decode = pillow(image, repeats, name, **options)
-        ratios = f"{encoding / encode:.1f} and {decoding / decode:.0f} times as long"
-        print(f"  {name.lower():28} {encode:7.3f} s {decode:7.3f} s  vqzip takes {ratios}")
+        ratios = f"{encoding['all'] / encode:.1f} and {decoding['all'] / decode:.0f} times as long"
+        print(f"  {name.lower():12} {encode:8.3f} s {decode:8.3f} s, vqzip takes {ratios}")
 
 
 def whole_process(picture: Path, repeats: int) -> None:
@@ -94,18 +125,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--sizes", type=lambda text: text.split(","), default=[])
     arguments = parser.parse_args()
+    for part, functions in PARTS.items():
+        for owner, name in functions:
+            watch(part, owner, name)
     model = store.load_model()
     for picture in arguments.pictures:
         with Image.open(picture) as image:
             measure(image.convert("RGB"), model, arguments.repeats)
     whole_process(arguments.pictures[0], arguments.repeats)
-    if arguments.large:
+    for size in arguments.sizes:
         import resource
 
+        width, height = map(int, size.split("x"))
         with Image.open(arguments.pictures[0]) as image:
-            measure(image.convert("RGB").resize((4000, 3000)), model, 1)
+            measure(image.convert("RGB").resize((width, height)), model, 0)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak of memory: {peak:.0f} MB")
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from tiny_model import picture, random_codes
 
 import vqzip
 from vqzip import bands, codec, codemap, store
+from vqzip import threads as vqzip_threads
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap, Search
 from vqzip.entropy import CodebookTable, Encoder, frequencies
@@ -52,8 +54,34 @@ def digest(codes: Codes) -> str:
     return hashlib.sha256(b"".join(c.tobytes() for c in codes.top + codes.bottom)).hexdigest()
 
 
-def test_analysis_runs_on_one_thread(model: CodecModel) -> None:
+def use_threads(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(vqzip_threads, "count", lambda: count)
+    pool = ThreadPoolExecutor(count)
+    monkeypatch.setattr(vqzip_threads, "_pool", lambda: pool)
+    monkeypatch.setattr(vqzip_threads, "LEAST", 4)
+
+
+def test_files_and_pixels_do_not_depend_on_the_number_of_threads(
+    model: CodecModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "FEWEST_ROWS", 3)
+    monkeypatch.setattr(bands, "BAND", 12)
+    pixels = picture(50, 200, seed=4)
+    found = []
+    for count in (1, 2, 3):
+        use_threads(monkeypatch, count)
+        codes = codec.analyse(model, pixels, 90)
+        stream = codec.pack(model, codes, 90)
+        assert_equal(codec.unpack(model, stream, 50, 200, 90), codes)
+        found.append((digest(codes), stream, codec.decode(model, stream, 50, 200, 90).tobytes()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_analysis_runs_on_one_thread_a_band(
+    model: CodecModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """How many threads share a floating-point sum would be seen in files."""
+    use_threads(monkeypatch, 2)
     counts = []
 
     def note(*_: object) -> None:
@@ -62,12 +90,22 @@ def test_analysis_runs_on_one_thread(model: CodecModel) -> None:
     hook = model.transform.analysis.register_forward_hook(note)
     torch.set_num_threads(2)
     try:
-        codec.analyse(model, picture(17, 33), 64)
+        codec.analyse(model, picture(17, 16 * 33), 64)
         counts.append(torch.get_num_threads())
     finally:
         torch.set_num_threads(1)
         hook.remove()
-    assert counts == [1, 2]
+    assert counts == [1, 1, 2]
+
+
+@pytest.mark.parametrize("rows", [1, 16, 17, 32, 33, 100, 1000])
+def test_bands_cover_a_picture(rows: int) -> None:
+    for even in (True, False):
+        found = bands.bands(rows, 1000, 4, even)
+        assert [row for band in found for row in range(band.start, band.stop)] == [*range(rows)]
+        assert all(band.first == max(band.start - 4, 0) for band in found)
+        assert all(band.last == min(band.stop + 4, rows) for band in found)
+        assert all(band.stop - band.start <= 17 for band in found)
 
 
 # Codes to the stream and back.
@@ -502,16 +540,15 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
     books, starts = code_map.books(level), code_map.prior.starts
     coding = Coding(code_map.prior, Layout(*shape, code_map.tile), level, None)
     cells, places, _ = coding.layout.order
-    for i, (book, c) in enumerate(zip(books, nearest, strict=True)):
-        inputs = code_map.prior.inputs(book.vectors(c), level, starts[i])
-        coding.put(cells, i, inputs[places])
+    seen = code_map.prior.inputs(code_map.vectors(nearest, level), level)[places]
+    coding.put(cells, seen)
     hidden = coding.hidden(cells, places)
     for i, (book, c) in enumerate(zip(books, chosen, strict=True)):
         channels = slice(starts[i], starts[i + 1])
         points = latent[places, channels].reshape(100, book.groups, 1, book.dim)
         weight = code_map.weight[level // 16, channels].reshape(book.groups, 1, book.dim)
         distortion = (weight * np.square(points - book.codewords / 64)).sum(3)
-        frequency = frequencies(book.weights(coding.features(cells, hidden, i)))
+        frequency = frequencies(book.weights(coding.features(hidden, seen, i)))
         cost = distortion - np.log2(frequency.reshape(distortion.shape) / 2**24)
         found = np.take_along_axis(cost, c[places][:, :, None], 2)[:, :, 0]
         assert (found <= cost.min(2) + 2).all()  # the rarest are rounded by a bit, either way

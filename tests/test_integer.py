@@ -180,26 +180,26 @@ def test_taps_are_the_earlier_positions_of_the_tile(
 # The network.
 
 
-def put(coding: Coding, cells: Ints, i: int, vectors: Ints) -> None:
-    """Make the codewords of a slice known, of code vectors (n, channels)."""
-    start, end = coding.prior.starts[i : i + 2]
-    coding.put(cells, i, coding.prior.inputs(vectors[:, start:end], coding.level, start))
+def put(coding: Coding, cells: Ints, vectors: Ints) -> NDArray[np.int8]:
+    """Make code vectors (n, channels) known; returns them as the network sees them."""
+    seen = coding.prior.inputs(vectors, coding.level)
+    coding.put(cells, seen)
+    return seen
 
 
 def put_all(coding: Coding, vectors: Ints) -> None:
     """Make all code vectors (positions, channels) of a map known."""
     cells, places, _ = coding.layout.order
-    for i in range(len(coding.prior.slices)):
-        put(coding, cells, i, vectors[places])
+    put(coding, cells, vectors[places])
 
 
-def all_at_once(coding: Coding) -> tuple[Bytes, list[Doubles]]:
-    """Hidden activations and each slice's features, by position of the plain map."""
+def all_at_once(coding: Coding) -> tuple[Doubles, list[Doubles]]:
+    """What all slices share and each slice's features, by position of the plain map."""
     cells, places, _ = coding.layout.order
     back = np.argsort(places)
-    hidden = coding.hidden(cells, places)
+    hidden, seen = coding.hidden(cells, places), coding.inputs[cells]
     count = len(coding.prior.slices)
-    return hidden[back], [coding.features(cells, hidden, i)[back] for i in range(count)]
+    return hidden[back], [coding.features(hidden, seen, i)[back] for i in range(count)]
 
 
 def random_vectors(prior: IntegerPixelCNN, positions: int, seed: int) -> Ints:
@@ -244,11 +244,13 @@ def test_steps_give_what_the_whole_map_gives(model: CodecModel, code_map: CodeMa
         here, there = cells[begin:end], places[begin:end]
         found = stepwise.hidden(here, there)
         np.testing.assert_array_equal(found, hidden[there])
+        seen = put(stepwise, here, vectors[there])
         for i in range(len(prior.slices)):
+            before = np.zeros_like(seen)
+            before[:, : prior.starts[i]] = seen[:, : prior.starts[i]]
             np.testing.assert_array_equal(
-                stepwise.features(here, found, i), features[i][there], strict=True
+                stepwise.features(found, before, i), features[i][there], strict=True
             )
-            put(stepwise, here, i, vectors[there])
 
 
 def may_know(y: int, x: int, py: int, px: int) -> bool:
@@ -261,7 +263,7 @@ def may_know(y: int, x: int, py: int, px: int) -> bool:
 def consequences(
     model: CodecModel, code_map: CodeMap, seed: int
 ) -> Iterator[tuple[int, int, NDArray[np.bool_], list[NDArray[np.bool_]]]]:
-    """For each position and slice: where hidden activations and each slice's features change.
+    """For each position and slice: where what slices share and each slice's features change.
 
     That is, when the codewords of that slice at that position do.
     """
@@ -351,7 +353,8 @@ def assert_features_agree(
     for p in range(len(vectors)):  # raster order is one in which nothing comes too early
         y, x = divmod(p, SHAPE[1])
         expected = reference.hidden(y, x)
-        np.testing.assert_array_equal(hidden[p], expected)
+        shares = np.concatenate([to_slice(expected) for to_slice in reference.to_slice])
+        np.testing.assert_array_equal(hidden[p], shares)
         for i, channels in enumerate(reference.channels):
             np.testing.assert_array_equal(features[i][p], reference.features(y, x, expected, i))
             reference.put(y, x, i, vectors[p, channels])

@@ -36,6 +36,16 @@ def test_few_rows_are_one_piece() -> None:
     assert parts == [slice(0, 2 * threads.LEAST - 1)]
 
 
+@pytest.mark.parametrize("items", [[], [3], [3, 1, 2]])
+def test_results_come_in_the_order_of_their_items(items: list[int]) -> None:
+    assert threads.each(lambda item: -item, items) == [-item for item in items]
+
+
+def test_items_are_worked_on_at_the_same_time() -> None:
+    together = threading.Barrier(2, timeout=10)
+    assert set(threads.each(lambda _: together.wait(), [0, 1])) == {0, 1}
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_failure_reaches_the_caller(first: bool) -> None:
     def work(part: slice) -> None:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from tiny_model import pictures
 from torch import Tensor
 
-from vqzip.vqvae import Transform, TransformConfig, at_level
+from vqzip.vqvae import Overlapping, Transform, TransformConfig, at_level
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,14 @@ def test_edges_are_padded_by_replication(transform: Transform) -> None:
         features = plain.features(image, level)
         continued = plain.features(more, level)[:, :, :4, :4]
     torch.testing.assert_close(continued, features, rtol=0, atol=1e-5)
+
+
+def test_the_synthesis_is_a_transposed_convolution() -> None:
+    torch.manual_seed(0)
+    overlapping = Overlapping(3, 2, 4).double()
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64)
+    expected = F.conv_transpose2d(x, overlapping.weight, overlapping.bias, stride=4)
+    torch.testing.assert_close(overlapping(x), expected)
 
 
 def test_with_a_frozen_encoder_only_the_decoder_changes() -> None:

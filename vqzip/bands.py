@@ -2,11 +2,16 @@
 
 A band is computed with a halo as wide as the networks' reach, which is cut off afterwards: the
 result is that of the whole picture at once.  Rows are those of the top map, 16 pixels each.
+
+Analysis works on several bands at a time, each on one thread and with its quarter of a gigabyte.
+Floating-point sums depend on how many threads share them and how high a band is, and now and then a
+code would: so that files depend on the picture alone, bands do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqzip.integer import Floats
+from vqzip.threads import each
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform, TransformConfig
 
 Pixels = NDArray[np.uint8]
 
-BAND = 2**14  # positions of the top map in a band; about half a gigabyte
-FEWEST_ROWS = 32  # of a band, for the halo not to be most of it
-KEPT = 2**17  # positions of the top map whose features are kept from one pass to the next
+BAND = 2**14  # positions of the top map in a band; about a quarter of a gigabyte
+FEWEST_ROWS = 16  # of a band, for the halo not to be most of it
+KEPT = 2**16  # positions of the top map whose features are kept from one pass to the next
 _RATIO = TOP_STRIDE // BOTTOM_STRIDE
 
 
@@ -34,22 +40,18 @@ class Band:
     first: int
     last: int
 
-    def crop(self, x: Tensor, scale: int = 1) -> Tensor:
+    def crop(self, x: Tensor, scale: int) -> Tensor:
         """The rows without halo of a map (B, C, H, W) with `scale` rows for each."""
         return x[:, :, (self.start - self.first) * scale : (self.stop - self.first) * scale]
 
 
-def bands(rows: int, columns: int, halo: int) -> Iterator[Band]:
-    """Bands that cover a top map of that many rows and columns."""
-    height = max(BAND // columns, FEWEST_ROWS, 1)
-    for start in range(0, rows, height):
-        stop = min(start + height, rows)
-        yield Band(start, stop, max(start - halo, 0), min(stop + halo, rows))
-
-
-def _rows(reach: int) -> int:
-    """Rows of the top map that cover a reach in positions of the bottom map."""
-    return -(-reach // _RATIO) + 1
+def bands(rows: int, columns: int, halo: int, even: bool = False) -> list[Band]:
+    """Bands that cover a top map of that many rows and columns; if `even`, two, four and so on."""
+    count = -(-rows * columns // BAND)
+    count += count % 2 if even else 0
+    height = max(-(-rows // count), FEWEST_ROWS)
+    ends = [(start, min(start + height, rows)) for start in range(0, rows, height)]
+    return [Band(*each, max(each[0] - halo, 0), min(each[1] + halo, rows)) for each in ends]
 
 
 def analysis_halo(config: TransformConfig) -> int:
@@ -57,19 +59,25 @@ def analysis_halo(config: TransformConfig) -> int:
     lapped = 1
     top = config.encoder_blocks + _RATIO * config.top_blocks
     bottom = max(config.encoder_blocks, _RATIO * config.top_blocks) + config.bottom_blocks
-    return _rows(lapped + max(top, bottom))
+    return -(-(lapped + max(top, bottom)) // _RATIO)
 
 
 def synthesis_halo(config: TransformConfig) -> int:
     """Rows beyond a band that its pixels depend on."""
     lapped, refine = 1, int(config.refine_width > 0)
-    return _rows(lapped + refine + config.decoder_blocks + _RATIO * config.top_blocks)
+    reach = lapped + refine + config.decoder_blocks + _RATIO * config.top_blocks
+    return -(-reach // _RATIO)
 
 
-def _as_rows(latent: Tensor) -> Floats:
-    """(1, C, H, W) to (H * W, C)."""
-    rows: Floats = latent[0].flatten(1).T.contiguous().numpy()
-    return rows
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run networks on one thread, here and on threads that have not run any yet."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _as_map(vectors: Floats, width: int) -> Tensor:
@@ -87,31 +95,46 @@ class Analysis:
         self.transform, self.pixels, self.level = transform, pixels, level
         height, width, _ = pixels.shape
         self.shape = -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
-        self.bands = list(bands(*self.shape, analysis_halo(transform.config)))
-        self._kept: dict[int, Tensor] = {}
+        self.bands = bands(*self.shape, analysis_halo(transform.config), even=True)
+        self._kept: dict[Band, Tensor] = {}
 
-    def _features(self, index: int) -> Tensor:
-        if index in self._kept:
-            return self._kept.pop(index)
-        band = self.bands[index]
+    def _features(self, band: Band) -> Tensor:
+        if band in self._kept:
+            return self._kept.pop(band)
         height, width, _ = self.pixels.shape
         # Beyond the edges the last pixels are repeated.
         y = np.minimum(np.arange(band.first * TOP_STRIDE, band.last * TOP_STRIDE), height - 1)
         x = np.minimum(np.arange(self.shape[1] * TOP_STRIDE), width - 1)
         part = torch.from_numpy(self.pixels[y][:, x])
-        image = part.permute(2, 0, 1)[None].float() / 255
+        image = part.permute(2, 0, 1)[None].contiguous().float().div_(255)
         features = self.transform.features(image, self.level)
         if self.shape[0] * self.shape[1] <= KEPT:
-            self._kept[index] = features
+            self._kept[band] = features
         return features
+
+    def _latent(self, channels: int, scale: int, of_band: Callable[[Band], Tensor]) -> Floats:
+        """A latent of the whole picture (positions, channels), of those of its bands.
+
+        These are (1, channels, H, W) with `scale` rows and columns for each of the top map.
+        """
+        positions = self.shape[1] * scale**2  # of a row
+        latent = np.empty((self.shape[0] * positions, channels), np.float32)
+
+        @torch.inference_mode()
+        def work(band: Band) -> None:
+            torch.set_num_threads(1)
+            inside = band.crop(of_band(band), scale)[0].flatten(1).T
+            latent[band.start * positions : band.stop * positions] = inside.numpy()
+
+        with _one_thread():
+            each(work, self.bands)
+        return latent
 
     def top_latent(self) -> Floats:
         """The whole top latent (positions, channels) in code units."""
-        parts = []
-        for index, band in enumerate(self.bands):
-            latent = self.transform.top_latent(self._features(index), self.level)
-            parts.append(_as_rows(band.crop(latent)))
-        return np.concatenate(parts)
+        t = self.transform
+        channels = t.config.top_latents
+        return self._latent(channels, 1, lambda b: t.top_latent(self._features(b), self.level))
 
     def bottom_latent(self, top_vectors: Floats) -> Floats:
         """The whole bottom latent (positions, channels), given code vectors (positions, channels).
@@ -119,13 +142,13 @@ class Analysis:
         In code units, both.
         """
         t, width = self.transform, self.shape[1]
-        parts = []
-        for index, band in enumerate(self.bands):
+
+        def latent(band: Band) -> Tensor:
             vectors = _as_map(top_vectors[band.first * width : band.last * width], width)
             h = t.decode_top(vectors, self.level)
-            latent = t.bottom_latent(self._features(index), h, self.level)
-            parts.append(_as_rows(band.crop(latent, _RATIO)))
-        return np.concatenate(parts)
+            return t.bottom_latent(self._features(band), h, self.level)
+
+        return self._latent(t.config.bottom_latents, _RATIO, latent)
 
 
 def synthesise(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +16,13 @@ from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
 from vqzip.errors import VqzError
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
+from vqzip.threads import each
 from vqzip.vqvae import TOP_STRIDE, Transform
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
 SPARE_BITS = 64  # by which codes may have more information than their stream; in truth, none do
+LIFTED = 2**12  # positions of the top map that are lifted to the bottom map at once
 DEFAULT = Search()
 
 
@@ -83,27 +83,13 @@ def _condition(
 ) -> Bytes:
     """Top codes to the condition of the bottom prior (positions of the bottom map, channels)."""
     inputs = model.top.prior.inputs(model.top.vectors(top, level), level)
-    lifted = model.lift(inputs.reshape(*shape, -1), slice(None))
+    grid = inputs.reshape(*shape, -1)
+    height = max(LIFTED // shape[1], 1)
+    strips = [slice(start, start + height) for start in range(0, shape[0], height)]
+    lifted = np.concatenate(each(lambda rows: model.lift(grid, rows), strips))
     return lifted.reshape(-1, lifted.shape[-1])
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run networks on one thread.
-
-    Floating-point sums depend on how many threads share them, and now and then a code would.
-    Files are not to depend on it; pixels may differ by one in any case.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
-@torch.inference_mode()
 def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> tuple[Codes, Bytes]:
     """Codes, and the condition that the bottom map's were chosen under."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))

@@ -6,15 +6,23 @@ order; a slice with one codeword (K = 1) is not coded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, Encoder, frequencies, look_up
+from vqzip.entropy import (
+    EXP2_STEP,
+    CodebookTable,
+    Codes,
+    Encoder,
+    frequencies,
+    largest,
+    look_up,
+)
 from vqzip.integer import (
     CODEWORD_ONE,
     Bytes,
@@ -25,7 +33,7 @@ from vqzip.integer import (
     Ints,
     Layout,
 )
-from vqzip.threads import share
+from vqzip.threads import each, share
 
 RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
 CHUNK = 2048  # positions whose weights are held in memory at once while encoding
@@ -95,61 +103,63 @@ def choose(
     weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
     if search.sweeps == 0:
-        each = zip(books, parts, strict=True)
-        return [_best(book, latent[:, part], weight[part], None) for book, part in each]
+        pairs = zip(books, parts, strict=True)
+        return [_best(book, latent[:, part], weight[part], None) for book, part in pairs]
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
-    for cells, places in _chunks(*layout.order):
+
+    def put(cells: Ints, places: Ints) -> None:
         points = np.rint(latent[places] * CODEWORD_ONE)
-        for i, part in enumerate(parts):
-            inputs = code_map.prior.inputs(points[:, part], level, part.start)
-            coding.put(cells, i, inputs)
+        coding.put(cells, code_map.prior.inputs(points, level))
+
+    _on_chunks(put, layout)
     codes: list[Codes] = []
     for sweep in range(search.sweeps):
         if sweep > 0:
             coding = _filled(code_map, codes, layout, level, condition)
         codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
         for cells, places in _chunks(*layout.order):
-            hidden = coding.hidden(cells, places)
-            for i, (book, part) in enumerate(zip(books, parts, strict=True)):
-                if book.size > 1:
-                    points = latent[places, part]
-                    codes[i][places] = _best_given(
-                        coding, book, cells, hidden, i, points, weight[part]
-                    )
+            _choose_given(coding, cells, places, latent, weight, books, codes)
     return codes
 
 
-def _best_given(
+def _choose_given(
     coding: Coding,
-    book: CodebookTable,
     cells: Ints,
-    hidden: Bytes,
-    i: int,
-    points: Floats,
+    places: Ints,
+    latent: Floats,
     weight: Floats,
-) -> Codes:
-    """Codes (n, G) of slice i by error and bits, in the context that `coding` holds."""
-    codes = np.zeros((len(cells), book.groups), np.uint16)
+    books: list[CodebookTable],
+    codes: list[Codes],
+) -> None:
+    """Set the codes of some positions by error and bits, in the context that `coding` holds."""
+    hidden, seen = coding.hidden(cells, places), coding.inputs[cells]
+    starts = coding.prior.starts
 
     def choose_rows(rows: slice) -> None:
-        features = coding.features(cells[rows], hidden[rows], i)
-        codes[rows] = _best(book, points[rows], weight, features)
+        points = latent[places[rows]]
+        for i, book in enumerate(books):
+            if book.size > 1:
+                part = slice(*starts[i : i + 2])
+                features = coding.features(hidden[rows], seen[rows], i)
+                codes[i][places[rows]] = _best(book, points[:, part], weight[part], features)
 
     share(choose_rows, len(cells))
-    return codes
 
 
-def _weights(coding: Coding, book: CodebookTable, cells: Ints, hidden: Bytes, i: int) -> Doubles:
-    """Weights (n * G, K) of slice i."""
-    weights = np.empty((len(cells) * book.groups, book.size))
+def _weights(
+    coding: Coding, books: dict[int, CodebookTable], hidden: Doubles, seen: NDArray[Any]
+) -> list[Doubles]:
+    """Weights (n * G, K) of some slices."""
+    found = [np.empty((len(hidden) * book.groups, book.size)) for book in books.values()]
 
     def weigh_rows(rows: slice) -> None:
-        part = slice(rows.start * book.groups, rows.stop * book.groups)
-        weights[part] = book.weights(coding.features(cells[rows], hidden[rows], i))
+        for (i, book), weights in zip(books.items(), found, strict=True):
+            part = slice(rows.start * book.groups, rows.stop * book.groups)
+            book.weights(coding.features(hidden[rows], seen[rows], i), out=weights[part])
 
-    share(weigh_rows, len(cells))
-    return weights
+    share(weigh_rows, len(hidden))
+    return found
 
 
 def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
@@ -162,7 +172,8 @@ def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles
         score = book.closeness(points[block], weight)
         if features is not None:
             likely = book.logits(features[block])
-            likely -= likely.max(2, keepdims=True)
+            rows = likely.reshape(-1, book.size)
+            rows -= largest(rows)
             score += np.maximum(likely, RAREST, out=likely)
         codes[block] = score.argmax(2)
     return codes
@@ -172,6 +183,11 @@ def _chunks(cells: Ints, places: Ints, starts: Ints) -> Iterator[tuple[Ints, Int
     """The coding order in runs of whole wavefront steps of about CHUNK positions."""
     for begin, end in _runs(starts):
         yield cells[starts[begin] : starts[end]], places[starts[begin] : starts[end]]
+
+
+def _on_chunks(work: Callable[[Ints, Ints], None], layout: Layout) -> None:
+    """Call `work` with all chunks, several at a time."""
+    each(lambda chunk: work(*chunk), list(_chunks(*layout.order)))
 
 
 def _runs(starts: Ints) -> Iterator[tuple[int, int]]:
@@ -197,9 +213,13 @@ def _filled(
 ) -> Coding:
     """A coding state in which all codes are known."""
     coding = Coding(code_map.prior, layout, level, condition)
-    for i, (inputs, c) in enumerate(zip(_inputs(code_map, level), codes, strict=True)):
-        for cells, places in _chunks(*layout.order):
-            coding.put(cells, i, look_up(inputs, c[places]))
+    inputs = _inputs(code_map, level)
+
+    def put(cells: Ints, places: Ints) -> None:
+        seen = [look_up(table, c[places]) for table, c in zip(inputs, codes, strict=True)]
+        coding.put(cells, np.concatenate(seen, axis=1))
+
+    _on_chunks(put, layout)
     return coding
 
 
@@ -239,22 +259,19 @@ def _coded(
     condition: Bytes | None,
 ) -> Iterator[tuple[Codes, Doubles]]:
     """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice."""
-    books = code_map.books(level)
+    books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
     layout = Layout(*shape, code_map.tile)
     coding = _filled(code_map, codes, layout, level, condition)
     cells, places, starts = layout.order
     for begin, end in _runs(starts):
         first, last = starts[begin], starts[end]
-        hidden = coding.hidden(cells[first:last], places[first:last])
-        coded = []
-        for i, book in enumerate(books):
-            if book.size > 1:
-                weights = _weights(coding, book, cells[first:last], hidden, i)
-                coded.append((book.groups, codes[i][places[first:last]].reshape(-1), weights))
+        here, there = cells[first:last], places[first:last]
+        weights = _weights(coding, books, coding.hidden(here, there), coding.inputs[here])
+        symbols = [codes[i][there].reshape(-1) for i in books]
         for a, b in pairwise(starts[begin : end + 1] - first):
-            for groups, symbols, weights in coded:
-                step = slice(a * groups, b * groups)
-                yield symbols[step], weights[step]
+            for book, c, w in zip(books.values(), symbols, weights, strict=True):
+                step = slice(a * book.groups, b * book.groups)
+                yield c[step], w[step]
 
 
 def decode(
@@ -269,16 +286,20 @@ def decode(
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
     inputs = _inputs(code_map, level)
+    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
     cells, places, starts = layout.order
     codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
     for begin, end in pairwise(starts):
         here, there = cells[begin:end], places[begin:end]
         hidden = coding.hidden(here, there)
-        for i, book in enumerate(books):
-            found = np.zeros((len(here), book.groups), np.uint16)
-            if book.size > 1:
-                weights = _weights(coding, book, here, hidden, i)
-                found[:] = decoder.get(weights).reshape(found.shape)
-                codes[i][there] = found
-            coding.put(here, i, look_up(inputs[i], found))
+        seen = np.empty((len(here), code_map.prior.channels), np.float32)
+        for i, (book, part) in enumerate(zip(books, parts, strict=True)):
+            if book.size == 1:
+                seen[:, part] = inputs[i].reshape(-1)
+                continue
+            [weights] = _weights(coding, {i: book}, hidden, seen)
+            found = decoder.get(weights).reshape(len(here), book.groups)
+            codes[i][there] = found
+            seen[:, part] = look_up(inputs[i], found)
+        coding.put(here, seen)
     return codes

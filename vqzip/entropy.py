@@ -82,8 +82,9 @@ class CodebookTable:
     def logits(self, features: Doubles) -> Doubles:
         """Features (n, channels, 4) to logits (n, G, K), in 1/256 bits with 20 fraction bits."""
         n = len(features)
-        grouped = np.ones((self.groups, n, 4 * self.dim + 1))
+        grouped = np.empty((self.groups, n, 4 * self.dim + 1))
         grouped[:, :, :-1] = features.reshape(n, self.groups, -1).transpose(1, 0, 2)
+        grouped[:, :, -1] = 1
         return self._product(grouped, self._phi)
 
     def closeness(self, points: Floats, weight: Floats) -> Doubles:
@@ -104,42 +105,47 @@ class CodebookTable:
         np.matmul(grouped, phi, out=product.transpose(1, 0, 2))
         return product
 
-    def weights(self, features: Doubles) -> Doubles:
+    def weights(self, features: Doubles, out: Doubles | None = None) -> Doubles:
         """Features (n, channels, 4) to weights (n * G, K), integers from 0 to 2^28.
 
         The most likely codeword of a row has 2^28.
         """
         n = len(features)
-        if n > self.rows:
-            weights = np.empty((n * self.groups, self.size))
-            for start in range(0, n, self.rows):
-                part = slice(start * self.groups, (start + self.rows) * self.groups)
-                weights[part] = self.weights(features[start : start + self.rows])
-            return weights
-        below = self.logits(features)
-        np.subtract(below.max(2, keepdims=True), below, out=below)
-        return EXP2.take(below.astype(np.int64), mode="clip").reshape(-1, self.size)
+        weights = np.empty((n * self.groups, self.size)) if out is None else out
+        for start in range(0, n, self.rows):
+            rows = self.logits(features[start : start + self.rows]).reshape(-1, self.size)
+            np.subtract(largest(rows), rows, out=rows)
+            first = start * self.groups
+            target = weights[first : first + len(rows)]
+            EXP2.take(rows.astype(np.int64), mode="clip", out=target)
+        return weights
 
     def vectors(self, codes: Codes) -> NDArray[np.int16]:
         """Codes (n, G) to vectors (n, channels) in sixty-fourths."""
         return look_up(self.codewords, codes)
 
 
+def largest(rows: Doubles) -> Doubles:
+    """The largest number of each row (n, K), (n, 1).  NumPy finds its place sooner than itself."""
+    found: Doubles = rows.take(rows.argmax(1) + np.arange(0, rows.size, rows.shape[1]))
+    return found[:, None]
+
+
 def _least_information(chosen: Doubles) -> float:
     """Bits that codes with these weights have at least, the largest being 2^28 for each.
 
-    Small frequencies may be rounded up to twice what the weight says, hence the limit and the
-    factor.
+    Small frequencies may be rounded up to twice what the weight says, hence the limit to 20 bits
+    and the factor.
     """
-    bits = EXP2_BITS - np.log2(np.maximum(chosen, 1.0))
-    return 0.9 * float(np.minimum(bits, 20.0).sum())
+    likely = np.log2(np.maximum(chosen, 2.0 ** (EXP2_BITS - 20)))
+    return 0.9 * (EXP2_BITS * len(chosen) - float(np.add.reduce(likely)))
 
 
-def look_up(table: NDArray[_Number], codes: Codes) -> NDArray[_Number]:
+def look_up(table: NDArray[_Number], codes: NDArray[np.integer[Any]]) -> NDArray[_Number]:
     """Rows of a table (G, K, d) for codes (n, G), side by side, (n, G * d)."""
-    groups, _, dim = table.shape
-    found: NDArray[_Number] = table[np.arange(groups), codes]
-    return found.reshape(len(codes), groups * dim)
+    groups, size, dim = table.shape
+    rows = codes + np.arange(0, groups * size, size)
+    return table.reshape(-1, dim).take(rows, axis=0).reshape(len(codes), groups * dim)
 
 
 def frequencies(weights: Doubles) -> Doubles:

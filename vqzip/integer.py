@@ -13,7 +13,8 @@ serves the decoder, a step at a time, and the encoder, the whole map at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,13 @@ class IntegerPixelCNN:
         self.spatial = [Linear(part, f"spatial.{i}", ACTIVATION_LEVELS) for i in range(layers)]
         self.pointwise = [Linear(part, f"pointwise.{i}", ACTIVATION_LEVELS) for i in range(layers)]
         count = range(len(slices))
-        self.to_slice = [Linear(part, f"to_slice.{i}", ACTIVATION_LEVELS) for i in count]
+        sizes = [len(part[f"to_slice.{i}.bias"]) for i in count]
+        self.shares = [slice(*ends) for ends in pairwise(np.cumsum((0, *sizes)))]
+        """Columns of what `to_slices` gives that are for each slice."""
+        for kind in ("weight", "multiplier", "bias"):
+            rows = [part[f"to_slice.{i}.{kind}"] for i in count]
+            part[f"to_slice.{kind}"] = np.concatenate(rows)
+        self.to_slices = Linear(part, "to_slice", ACTIVATION_LEVELS)
         self.previous = [Linear(part, f"previous.{i}", INPUT_MAX) for i in count]
         self.heads = [Linear(part, f"head.{i}", ACTIVATION_LEVELS) for i in count]
         self.embedding = part["embedding"].astype(np.float64)  # (positions of the scale, width)
@@ -218,20 +225,31 @@ class Coding:
         self.condition = condition
         self._context_taps = layout.taps(2, inclusive=False)
         self._spatial_taps = layout.taps(1, inclusive=True)
+        self._unit = prior.unit[level] * 2.0**-UNIT_SHIFT
+        # The half for rounding and the start of the table, in what the logarithm is given in.
+        first = (0.5 - SCALE_LOWEST * SCALE_STEP) * 2.0**HEAD_SHIFT / SCALE_STEP
+        self._scale_offset = prior.log_scale[level] + first
 
-    def put(self, cells: Ints, slice_index: int, inputs: NDArray[np.int8]) -> None:
-        """Store a slice's codewords as the network sees them (n, channels of the slice)."""
-        start, end = self.prior.starts[slice_index : slice_index + 2]
-        self.inputs[cells, start:end] = inputs
+    def put(self, cells: Ints, inputs: NDArray[Any]) -> None:
+        """Store codewords as the network sees them (n, channels)."""
+        self.inputs[cells] = inputs
 
-    def hidden(self, cells: Ints, places: Ints) -> Bytes:
-        """Activations (n, width) that all slices of the positions share.
+    def hidden(self, cells: Ints, places: Ints) -> Doubles:
+        """What all slices share, side by side as in `shares`, in fixed point (n, outputs).
 
         `cells` index the layout, `places` the plain map.  All positions that the given ones depend
         on must have been put, and passed to `hidden` before or be among the given ones.
         """
         prior = self.prior
         f = np.empty((len(cells), prior.embedding.shape[1]))
+        out = np.empty((len(cells), prior.to_slices.matrix.shape[1]))
+
+        def finish(layer: int, rows: slice) -> None:
+            active = activate(f[rows])
+            if layer < len(self.activations):
+                self.activations[layer][cells[rows]] = active
+            else:
+                out[rows] = prior.to_slices(active)
 
         def start(rows: slice) -> None:
             f[rows] = prior.context(_gather(self.inputs, cells[rows], self._context_taps))
@@ -239,46 +257,38 @@ class Coding:
             if prior.condition is not None:
                 assert self.condition is not None
                 f[rows] += prior.condition(self.condition[places[rows]])
+            finish(0, rows)
+
+        def add(layer: int, rows: slice) -> None:
+            seen = _gather(self.activations[layer], cells[rows], self._spatial_taps)
+            f[rows] += prior.pointwise[layer](prior.spatial[layer].activations(seen))
+            finish(layer + 1, rows)
 
         share(start, len(cells))
-        for spatial, pointwise, stored in zip(
-            prior.spatial, prior.pointwise, self.activations, strict=True
-        ):
-            self._layer(f, cells, spatial, pointwise, stored)
-        return activate(f)
+        for layer in range(len(self.activations)):
+            share(partial(add, layer), len(cells))
+        return out
 
-    def _layer(
-        self, f: Doubles, cells: Ints, spatial: Linear, pointwise: Linear, stored: Bytes
-    ) -> None:
-        def store(rows: slice) -> None:
-            stored[cells[rows]] = activate(f[rows])
-
-        def add(rows: slice) -> None:
-            seen = _gather(stored, cells[rows], self._spatial_taps)
-            f[rows] += pointwise(spatial.activations(seen))
-
-        share(store, len(cells))
-        share(add, len(cells))
-
-    def features(self, cells: Ints, hidden: Bytes, slice_index: int) -> Doubles:
+    def features(self, hidden: Doubles, seen: NDArray[Any], slice_index: int) -> Doubles:
         """F of a slice (n, channels, 4): what a codebook's logits are linear in.
 
-        The slices before it must have been put at these cells.
+        `seen` are the codewords of the slices before it (n, at least their channels) as the network
+        sees them.
         """
         prior, i = self.prior, slice_index
         start, end = prior.starts[i : i + 2]
+        u = hidden[:, prior.shares[i]]
         if start:
-            u = prior.to_slice[i](hidden)
-            u += prior.previous[i](self.inputs[cells, :start])
-            active = activate(u)
-        else:
-            active = prior.to_slice[i].activations(hidden)
-        features = prior.heads[i](active).reshape(len(cells), end - start, 4)
+            u = prior.previous[i](seen[:, :start]) + u
+        features = prior.heads[i](activate(u)).reshape(len(u), end - start, 4)
         _clamp(features, -HEAD_MAX, HEAD_MAX)
-        log_scale = features[..., 1] + prior.log_scale[self.level, start:end]
-        step = shift_right(log_scale * SCALE_STEP, HEAD_SHIFT) - SCALE_LOWEST * SCALE_STEP
+        step = features[..., 1] + self._scale_offset[start:end]
+        step *= SCALE_STEP * 2.0**-HEAD_SHIFT
+        # Rounds down what is not negative; of the rest, all is clipped.
         precision = prior.precision.take(step.astype(np.int64), mode="clip")
-        mean = shift_right(features[..., 0] * prior.unit[self.level, start:end], UNIT_SHIFT)
+        mean = features[..., 0] * self._unit[start:end]
+        mean += 0.5
+        np.floor(mean, out=mean)
         _clamp(mean, -MEAN_MAX, MEAN_MAX)
         mean *= precision
         np.multiply(mean, 2, out=features[..., 0])
@@ -319,7 +329,9 @@ class Lift:
 
 def _patches(rows: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
     """3x3 neighbourhoods of map rows start..stop, zeros outside the map, (n, 9 * channels)."""
-    padded = np.pad(rows, ((1, 1), (1, 1), (0, 0)))[start : stop + 2]
+    first, last = max(start - 1, 0), min(stop + 1, len(rows))
+    outside = (first - (start - 1), stop + 1 - last)
+    padded = np.pad(rows[first:last], (outside, (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
     patches: NDArray[Any] = windows.transpose(0, 1, 3, 4, 2).reshape(
         (stop - start) * rows.shape[1], -1

@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's mallopt
 
 
 def processors() -> int:
@@ -28,4 +28,5 @@ def prepare() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_MMAP_MAX, 0)
+            mallopt(_ARENA_MAX, 1)  # a thread's own would be given back
             mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Rows of a map shared out among threads: NumPy leaves the interpreter free while it works.
+"""Work shared out among threads: NumPy and torch leave the interpreter free while they work.
 
 Results do not depend on the number of threads.  Pieces are kept large: on few rows the hand-over
 takes longer than the work.
@@ -7,12 +7,16 @@ takes longer than the work.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeVar
 
 from vqzip.process import processors
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 LEAST = 128
 """Rows of a piece at least."""
@@ -44,3 +48,10 @@ def share(work: Callable[[slice], None], rows: int) -> None:
     work(mine)
     for future in waiting:
         future.result()
+
+
+def each(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Call `work` with each of the items, as many at a time as there are threads."""
+    if min(count(), len(items)) < 2:
+        return [work(item) for item in items]
+    return list(_pool().map(work, items))
