@@ -55,14 +55,16 @@ def chessboard() -> Pixels:
     """Squares of 8 pixels above, of one pixel below."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     squares = np.where(y < HEIGHT // 2, x // 8 + y // 8, x + y) % 2
-    return np.repeat(squares[..., None] * 255, 3, axis=2).astype(np.uint8)
+    board: Pixels = np.repeat(squares[..., None] * 255, 3, axis=2).astype(np.uint8)
+    return board
 
 
 def gradients() -> Pixels:
     """A slow one for each channel."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     parts = [x / (WIDTH - 1), y / (HEIGHT - 1), (x + y) / (WIDTH + HEIGHT - 2)]
-    return (255 * np.stack(parts, axis=-1)).round().astype(np.uint8)
+    slow: Pixels = (255 * np.stack(parts, axis=-1)).round().astype(np.uint8)
+    return slow
 
 
 def screenshot() -> Pixels:

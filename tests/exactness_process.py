@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 import vqzip
 from vqzip import codec, container, store, threads
 from vqzip.codec import CodecModel
-from vqzip.entropy import Decoder, Doubles, Encoder, frequencies
+from vqzip.entropy import Decoder, Encoder, frequencies
+from vqzip.integer import Doubles
 
 MODELS = {None: (15, 100), Path(__file__).parent / "golden" / "model": (60,)}
 """Folders of models, and qualities to encode at: the default model, and one of small tiles."""

@@ -161,15 +161,12 @@ def test_files_are_the_same_in_every_setting(
         assert off_by(pixels, np.load(tmp_path / f"there-{stem}.npy")) <= 1, file
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # which `flags` sets, too
 def test_files_are_the_same_without_onednn(
     models: list[CodecModel], folder: Path, here: dict[str, tuple[Facts, NDArray[np.uint8]]]
 ) -> None:
-    # Not `flags`, which sets TF32, too, and warns of that.
-    before, *_ = torch.backends.mkldnn.set_flags(_enabled=False)
-    try:
+    with torch.backends.mkldnn.flags(enabled=False):
         found = decode_all(models, folder)
-    finally:
-        torch.backends.mkldnn.set_flags(_enabled=before)
     for file, (facts, pixels) in here.items():
         assert found[file][0] == facts, file
         assert off_by(found[file][1], pixels) <= 1, file
