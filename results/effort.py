@@ -109,8 +109,8 @@ def main() -> None:
                 file.write(f"{effort}\t{quality}\t{row.bpp:.6f}\t{row.psnr:.4f}")
                 file.write(f"\t{row.seconds:.3f}\n")
     about = (
-        f"Model `{model.fingerprint.hex()}`, {len(pictures)} pictures at qualities "
-        f"{', '.join(map(str, arguments.qualities))}.\nSeconds are those of the processor, all "
+        f"Model `{model.fingerprint.hex()}`, {len(pictures)} of the {len(names)} pictures in "
+        f"`{arguments.folder.name}`, qualities {', '.join(map(str, arguments.qualities))}.\nSeconds are those of the processor, all "
         "threads together, medians over pictures and qualities;\nBD-rates are in PSNR, of means "
         "over pictures.\n\n"
     )
