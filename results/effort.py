@@ -108,11 +108,12 @@ def main() -> None:
                 rows.append(row)
                 file.write(f"{effort}\t{quality}\t{row.bpp:.6f}\t{row.psnr:.4f}")
                 file.write(f"\t{row.seconds:.3f}\n")
+    qualities = ", ".join(map(str, arguments.qualities))
     about = (
         f"Model `{model.fingerprint.hex()}`, {len(pictures)} of the {len(names)} pictures in "
-        f"`{arguments.folder.name}`, qualities {', '.join(map(str, arguments.qualities))}.\nSeconds are those of the processor, all "
-        "threads together, medians over pictures and qualities;\nBD-rates are in PSNR, of means "
-        "over pictures.\n\n"
+        f"`{arguments.folder.name}`, qualities {qualities}.\n"
+        "Seconds are those of the processor, all threads together, medians over pictures and "
+        "qualities;\nBD-rates are in PSNR, of means over pictures.\n\n"
     )
     text = about + markdown(table(rows, arguments.efforts)) + "\n"
     (arguments.out / "effort.md").write_text(text, encoding="utf-8")
