@@ -1,0 +1,123 @@
+"""What --effort costs in time and gains in rate.
+
+    python results/effort.py FOLDER [--model DIR] [--out DIR] [--pictures N]
+        [--qualities 15,35,...] [--efforts 0,1,...]
+
+Writes effort.tsv, a row for each effort and quality, and effort.md, the table of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+from vqzip.process import prepare
+
+prepare()
+
+import numpy as np  # noqa: E402
+from plot import markdown  # noqa: E402
+
+from vqzip import api  # noqa: E402
+from vqzip.bench.crops import evenly  # noqa: E402
+from vqzip.bench.metrics import psnr  # noqa: E402
+from vqzip.bench.rates import Point, bd_rate  # noqa: E402
+from vqzip.codec import CodecModel  # noqa: E402
+from vqzip.image import Picture, load  # noqa: E402
+from vqzip.quality import DEFAULT_EFFORT  # noqa: E402
+from vqzip.rate import Rate  # noqa: E402
+from vqzip.store import load_model  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over pictures; of the seconds, which are those of all threads, the median."""
+
+    effort: int
+    quality: int
+    bpp: float
+    psnr: float
+    seconds: float
+
+
+def measure(pictures: list[Picture], model: CodecModel, effort: int, quality: int) -> Row:
+    """All pictures at an effort and a quality."""
+    bpp, values, seconds = [], [], []
+    for picture in pictures:
+        start = time.process_time()
+        data = api.compress_picture(picture, Rate(quality), model, effort)
+        seconds.append(time.process_time() - start)
+        bpp.append(8 * len(data) / picture.pixels[..., 0].size)
+        decoded = np.asarray(api.decompress(data, model).convert("RGB"))
+        values.append(psnr(picture.pixels, decoded))
+    return Row(effort, quality, fmean(bpp), fmean(values), median(seconds))
+
+
+def table(rows: list[Row], efforts: list[int]) -> list[list[str]]:
+    """A line for each effort."""
+    groups = {effort: [row for row in rows if row.effort == effort] for effort in efforts}
+    curves = {e: [Point(r.quality, r.bpp, r.psnr) for r in g] for e, g in groups.items()}
+    head = [f"BD-rate against {DEFAULT_EFFORT}", "larger and worse than above, at qualities"]
+    lines = [["effort", "seconds to encode", *head]]
+    above = curves[efforts[0]]
+    for effort, group in groups.items():
+        worse = [
+            f"{here.setting:g}"
+            for here, there in zip(curves[effort], above, strict=True)
+            if here.bpp > there.bpp and here.value < there.value
+        ]
+        above = curves[effort]
+        seconds = f"{median(row.seconds for row in group):.2f}"
+        rate = str(bd_rate(curves[DEFAULT_EFFORT], curves[effort]))
+        lines.append([str(effort), seconds, rate, ", ".join(worse) or "none"])
+    return lines
+
+
+def numbers(text: str) -> list[int]:
+    """Of a list with commas, in order."""
+    return sorted({int(part) for part in text.split(",")})
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--pictures", type=int, help="so many, spread evenly; without it, all")
+    parser.add_argument("--qualities", type=numbers, default=[15, 35, 50, 65, 90])
+    parser.add_argument("--efforts", type=numbers, default=[0, 1, 2, 3, 5, 9])
+    arguments = parser.parse_args()
+    if DEFAULT_EFFORT not in arguments.efforts:
+        parser.error(f"effort {DEFAULT_EFFORT} has to be among --efforts")
+    names = [str(path) for path in sorted(arguments.folder.glob("*.png"))]
+    pictures = [load(name) for name in evenly(names, arguments.pictures or len(names))]
+    model = load_model(arguments.model)
+    measure(pictures[:1], model, DEFAULT_EFFORT, 50)  # what takes its time but once
+    rows = []
+    with (arguments.out / "effort.tsv").open("w", encoding="utf-8") as file:
+        file.write("effort\tquality\tbpp\tpsnr\tseconds\n")
+        for effort in arguments.efforts:
+            for quality in arguments.qualities:
+                row = measure(pictures, model, effort, quality)
+                print(row, file=sys.stderr)
+                rows.append(row)
+                file.write(f"{effort}\t{quality}\t{row.bpp:.6f}\t{row.psnr:.4f}")
+                file.write(f"\t{row.seconds:.3f}\n")
+    qualities = ", ".join(map(str, arguments.qualities))
+    about = (
+        f"Model `{model.fingerprint.hex()}`, {len(pictures)} of the {len(names)} pictures in "
+        f"`{arguments.folder.name}`, qualities {qualities}.\n"
+        "Seconds are those of the processor, all threads together, medians over pictures and "
+        "qualities;\nBD-rates are in PSNR, of means over pictures.\n\n"
+    )
+    text = about + markdown(table(rows, arguments.efforts)) + "\n"
+    (arguments.out / "effort.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
