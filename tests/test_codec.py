@@ -51,10 +51,6 @@ def assert_equal(a: Codes, b: Codes) -> None:
         np.testing.assert_array_equal(x, y, strict=True)
 
 
-def digest(codes: Codes) -> str:
-    return hashlib.sha256(b"".join(c.tobytes() for c in codes.top + codes.bottom)).hexdigest()
-
-
 def use_threads(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(vqzip_threads, "count", lambda: count)
     pool = ThreadPoolExecutor(count)

@@ -49,16 +49,34 @@ def _error(book: Codebook, latent: Tensor) -> float:
     return float((latent - book.vectors(codes)).square().mean())
 
 
-def _grid(latent: Tensor, config: CodebookConfig) -> Codebook:
-    reach = int(torch.ceil(latent.abs().max() * config.headroom)) + 1
+def extremes(size: int = 64) -> Tensor:
+    """Chessboards (N, 3, size, size) of black, white and full colours.
+
+    Photos never reach as far; a grid that ends where photos do would break such pictures.
+    """
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    boards = [
+        ((y + shift) // side + (x + shift) // side) % 2 for side in (8, 16, 32) for shift in (0, 4)
+    ]
+    colours = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])[:, :, None, None]
+    images = [torch.where(board == 1, colours, 1 - colours) for board in boards]
+    return torch.cat(images).float()
+
+
+def _grid(latent: Tensor, farthest: Tensor, config: CodebookConfig) -> Codebook:
+    seen = latent.abs().max() * config.headroom
+    reach = int(torch.ceil(torch.maximum(seen, farthest.max()))) + 1
     book = Codebook(len(latent), 2 * reach + 1, 1)
     points = torch.arange(-reach, reach + 1, dtype=torch.float32)
     book.place(points[None, :, None].expand_as(book.codewords))
     return book
 
 
-def fit(latent: Tensor, config: CodebookConfig) -> Codebook:
-    """Codebook of a slice from its latents (C, N), on lattice points."""
+def fit(latent: Tensor, farthest: Tensor, config: CodebookConfig) -> Codebook:
+    """Codebook of a slice from its latents (C, N), on lattice points.
+
+    A grid reaches to `farthest` (C,), too.
+    """
     points = latent.round()
     if not points.any():
         return Codebook(1, 1, len(latent))  # never used: one codeword at zero, nothing to code
@@ -76,14 +94,25 @@ def fit(latent: Tensor, config: CodebookConfig) -> Codebook:
         book.place(start)
         if _error(book, latent) <= allowed:
             return book
-    return _grid(latent, config)
+    return _grid(latent, farthest, config)
 
 
 def fit_quantizer(
-    latents: Sequence[Tensor], weights: Tensor, slices: tuple[int, ...], config: CodebookConfig
+    latents: Sequence[Tensor],
+    farthest: Tensor,
+    weights: Tensor,
+    slices: tuple[int, ...],
+    config: CodebookConfig,
 ) -> Quantizer:
-    """Quantizer from the latents (C, N) of every level; weights (levels, C) in nats."""
-    books = [[fit(part, config) for part in torch.split(z, list(slices))] for z in latents]
+    """Quantizer from the latents (C, N) of every level.
+
+    Farthest latents (levels, C) in code units, weights (levels, C) in nats.
+    """
+    sizes = list(slices)
+    books = [
+        [fit(*pair, config) for pair in zip(z.split(sizes), far.split(sizes), strict=True)]
+        for z, far in zip(latents, farthest, strict=True)
+    ]
     groups = tuple(tuple((book.dim, book.size) for book in level) for level in books)
     quantizer = Quantizer(QuantizerConfig(slices=slices, groups=groups))
     for level, fitted in enumerate(books):
@@ -119,16 +148,23 @@ def build(model: Model, batches: Iterator[Tensor], config: CodebookConfig) -> No
     images = [next(batches) for _ in range(config.batches)]
     latents: list[tuple[Tensor, Tensor]] = []
     weights: list[tuple[Tensor, Tensor]] = []
+    farthest: list[tuple[Tensor, ...]] = []
     for level in range(model.transform.config.levels):
         pairs = [_latents(model, image, level) for image in images]
         tops, bottoms = zip(*pairs, strict=True)
         latents.append((_channels_first(tops), _channels_first(bottoms)))
+        farthest.append(tuple(z.abs().amax((0, 2, 3)) for z in _latents(model, extremes(), level)))
         levels = torch.full((len(images[0]),), float(level))
         top, bottom = sensitivity(model, tops[0].round(), bottoms[0].round(), levels)
         weights.append((config.caution * top.mean(0), config.caution * bottom.mean(0)))
     top_latents, bottom_latents = zip(*latents, strict=True)
+    top_farthest, bottom_farthest = (torch.stack(rows) for rows in zip(*farthest, strict=True))
     top_weights, bottom_weights = (torch.stack(rows) for rows in zip(*weights, strict=True))
     slices = model.prior.top.config.slices
-    model.set_top(fit_quantizer(top_latents, top_weights, slices, config), top_weights)
+    top_quantizer = fit_quantizer(top_latents, top_farthest, top_weights, slices, config)
+    model.set_top(top_quantizer, top_weights)
     slices = model.prior.bottom.config.slices
-    model.set_bottom(fit_quantizer(bottom_latents, bottom_weights, slices, config), bottom_weights)
+    bottom_quantizer = fit_quantizer(
+        bottom_latents, bottom_farthest, bottom_weights, slices, config
+    )
+    model.set_bottom(bottom_quantizer, bottom_weights)

@@ -1,0 +1,40 @@
+"""The first fit of codebooks: where they start, and how far they reach."""
+
+import torch
+
+from vqzip.train.codebooks import CodebookConfig, extremes, fit
+
+CONFIG = CodebookConfig()
+NOWHERE = torch.zeros(2)
+
+
+def test_a_slice_that_rounds_to_nothing_is_one_codeword() -> None:
+    latent = torch.linspace(-0.4, 0.4, 100).repeat(2, 1)
+    book = fit(latent, NOWHERE, CONFIG)
+    assert (book.groups, book.size, book.dim) == (1, 1, 2)
+    assert not book.codewords.any()
+
+
+def test_few_points_make_one_group_on_the_lattice() -> None:
+    latent = torch.tensor([[0.1, 1.2, -0.9], [0.0, 2.1, 0.2]]).repeat(1, 50)
+    book = fit(latent, NOWHERE, CONFIG)
+    assert (book.groups, book.size, book.dim) == (1, 3, 2)
+    assert {tuple(word) for word in book.codewords[0].tolist()} == {(0, 0), (1, 2), (-1, 0)}
+
+
+def test_a_grid_reaches_beyond_photos_to_the_farthest_latents() -> None:
+    latent = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)) * 20
+    seen = latent.abs().max() * CONFIG.headroom
+    for farthest, reach in ((NOWHERE, seen), (torch.tensor([10.0, 140.5]), torch.tensor(140.5))):
+        book = fit(latent, farthest, CONFIG)
+        last = int(reach.ceil()) + 1
+        assert (book.groups, book.dim) == (2, 1)
+        assert book.codewords[0, :, 0].tolist() == list(range(-last, last + 1))
+
+
+def test_extremes_are_black_white_and_full_colours() -> None:
+    images = extremes(64)
+    assert images.shape == (24, 3, 64, 64)
+    assert set(images.unique().tolist()) == {0.0, 1.0}
+    colours = {tuple(c) for c in images.movedim(1, 3).reshape(-1, 3).unique(dim=0).tolist()}
+    assert len(colours) == 8
