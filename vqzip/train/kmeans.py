@@ -1,0 +1,48 @@
+"""k-means: k-means++ seeds (Arthur & Vassilvitskii 2007), then Lloyd's iteration."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CHUNK = 8192  # points whose distances to all centres are held in memory at once
+
+
+def nearest(points: Tensor, centres: Tensor) -> Tensor:
+    """Index (N,) of the centre (K, d) nearest to each of the points (N, d)."""
+    lengths = centres.square().sum(1)
+    parts = [torch.addmm(lengths, p, centres.T, alpha=-2).argmin(1) for p in points.split(CHUNK)]
+    return torch.cat(parts)
+
+
+def seeds(points: Tensor, count: int) -> Tensor:
+    """Points (count, d), each drawn in proportion to its squared distance to those before."""
+    chosen = points[torch.randint(len(points), (1,))]
+    distance = (points - chosen).square().sum(1)
+    for _ in range(count - 1):
+        # Where all points are taken already, any will do.
+        likely = distance if distance.sum() > 0 else torch.ones_like(distance)
+        new = points[torch.multinomial(likely, 1)]
+        distance = torch.minimum(distance, (points - new).square().sum(1))
+        chosen = torch.cat([chosen, new])
+    return chosen
+
+
+def lloyd(points: Tensor, centres: Tensor) -> Tensor:
+    """Centres (K, d) one step on: each at the mean of its points (N, d), or where it was."""
+    codes = nearest(points, centres)
+    uses = torch.bincount(codes, minlength=len(centres))
+    sums = torch.zeros_like(centres).index_add_(0, codes, points)
+    return torch.where(uses[:, None] > 0, sums / uses.clamp_min(1)[:, None], centres)
+
+
+def kmeans(points: Tensor, count: int, iterations: int = 20, seeding: int = 20_000) -> Tensor:
+    """Centres (count, d) of points (N, d); seeds are drawn from `seeding` of the points at most."""
+    few = points[torch.randperm(len(points))[:seeding]]
+    centres = seeds(few, count)
+    for _ in range(iterations):
+        moved = lloyd(points, centres)
+        if torch.equal(moved, centres):
+            break
+        centres = moved
+    return centres
