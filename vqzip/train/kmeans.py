@@ -15,11 +15,15 @@ def nearest(points: Tensor, centres: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def seeds(points: Tensor, count: int) -> Tensor:
-    """Points (count, d), each drawn in proportion to its squared distance to those before."""
-    chosen = points[torch.randint(len(points), (1,))]
-    distance = (points - chosen).square().sum(1)
-    for _ in range(count - 1):
+def seeds(points: Tensor, count: int, chosen: Tensor | None = None) -> Tensor:
+    """Points (count, d), each drawn in proportion to its squared distance to those before.
+
+    The first ones are `chosen` (fewer than count, d) if there are any.
+    """
+    if chosen is None:
+        chosen = points[torch.randint(len(points), (1,))]
+    distance = (points - chosen[nearest(points, chosen)]).square().sum(1)
+    while len(chosen) < count:
         # Where all points are taken already, any will do.
         likely = distance if distance.sum() > 0 else torch.ones_like(distance)
         new = points[torch.multinomial(likely, 1)]
@@ -36,10 +40,19 @@ def lloyd(points: Tensor, centres: Tensor) -> Tensor:
     return torch.where(uses[:, None] > 0, sums / uses.clamp_min(1)[:, None], centres)
 
 
-def kmeans(points: Tensor, count: int, iterations: int = 20, seeding: int = 20_000) -> Tensor:
-    """Centres (count, d) of points (N, d); seeds are drawn from `seeding` of the points at most."""
+def kmeans(
+    points: Tensor,
+    count: int,
+    first: Tensor | None = None,
+    iterations: int = 20,
+    seeding: int = 20_000,
+) -> Tensor:
+    """Centres (count, d) of points (N, d).
+
+    Seeds are drawn from `seeding` of the points at most; the first ones may be given.
+    """
     few = points[torch.randperm(len(points))[:seeding]]
-    centres = seeds(few, count)
+    centres = seeds(few, count, first)
     for _ in range(iterations):
         moved = lloyd(points, centres)
         if torch.equal(moved, centres):

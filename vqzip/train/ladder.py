@@ -161,7 +161,7 @@ def _spread_evenly(transform: Transform) -> None:
 
 
 def _learn_blocks(run: Run, model: Model, config: KmeansConfig, data: Iterator[Tensor]) -> None:
-    """Codewords of every level; groups share theirs."""
+    """Codewords of every level, fewest first; groups share theirs."""
     level = torch.zeros(run.recipe.data.batch)
     found: list[Tensor] = []
     while sum(map(len, found)) < config.blocks:
@@ -171,9 +171,10 @@ def _learn_blocks(run: Run, model: Model, config: KmeansConfig, data: Iterator[T
         blocks = latent.movedim(1, 3).reshape(-1, 3 * config.side**2)
         found.append(blocks[torch.randperm(len(blocks))[: config.blocks // 100]])
     points = torch.cat(found)
+    centres: Tensor | None = None
     for level_, size in enumerate(config.sizes):
         run.say(f"k-means: {size} codewords of {len(points)} blocks")
-        centres = kmeans(points, size)
+        centres = kmeans(points, size, centres)  # those of the level below, moved, and more
         for book in model.bottom_quantizer.at(level_):
             book.codewords.copy_(centres.expand_as(book.codewords))
 

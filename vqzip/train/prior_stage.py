@@ -31,6 +31,9 @@ def start_at_frequencies(quantizer: Quantizer, prior: PixelCNN, log_gain: Tensor
     deviation = torch.cat(spread)
     prior.scale.copy_(deviation / log_gain[-1].exp())
     prior.log_scale.copy_(deviation.log().expand_as(prior.log_scale))
+    # Not uniform: its int8 weights then add up to less than 2^24, however many channels there are.
+    fan = prior.context.weight[0].numel()
+    nn.init.normal_(prior.context.weight, std=(3 * fan) ** -0.5)
     for head in prior.head_layers():
         head.weight.zero_()
     weights = torch.split(precision(deviation.log()), list(quantizer.config.slices))

@@ -136,7 +136,11 @@ def _vqvae(vq: VqConfig, *, top: bool, static: bool) -> Rung:
         levels=2,
     )
     model = _shape(transform, [CODES if top else NOT_CODED] * 2, [CODES] * 2)
-    return Rung(model=model, vq=vq, static=static)
+    # At the rates that two levels learn well at, the codebooks of one fall behind its latents.
+    gentle = OptimConfig(adam_rate=3e-4, muon_rate=5e-4, average_decay=0.998)
+    return Rung(
+        model=model, vq=vq, static=static, joint_optim=Rung().joint_optim if top else gentle
+    )
 
 
 def one_level() -> Rung:
