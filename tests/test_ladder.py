@@ -153,7 +153,7 @@ def test_codewords_learn_by_gradient_or_by_averages() -> None:
         uses, sums = book.statistics(found.latent[:16], found.codes[0])
         if by_gradient:
             assert isinstance(book.codewords, nn.Parameter)
-            slope = 2 * (uses[..., None] * before - sums) / found.latent.numel()
+            slope = 2 * (uses[..., None] * before - sums) / image.numel() / config.variance
             torch.testing.assert_close(book.codewords.grad, slope)
             assert torch.equal(book.codewords, before)
         else:

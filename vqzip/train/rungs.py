@@ -160,7 +160,7 @@ def plain(*, kmeans_start: bool, revive: bool) -> Rung:
 
 def two_levels() -> Rung:
     """VQ-VAE-2's two levels, its codes at nine bits each."""
-    return _vqvae(VqConfig(), top=True, static=False)
+    return _vqvae(VqConfig(beta=(0.18, 0.045)), top=True, static=False)
 
 
 def _with_pixelcnn(rung: Rung, name: str, top: tuple[int, int], bottom: tuple[int, int]) -> Rung:

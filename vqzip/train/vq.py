@@ -4,8 +4,9 @@ As van den Oord et al. (2017) and Razavi et al. (2019) have it, with nothing sai
 
     |x - D(z_q)|^2 + |sg(z_e) - z_q|^2 + beta |z_e - sg(z_q)|^2
 
-for codewords that learn by gradient; where they are moving averages of their latents, the middle
-term is left out.  There is one rate, so all that a model has for each level is learned for level 0.
+(squared errors of all of a picture, per value of a pixel) for codewords that learn by gradient;
+where they are moving averages of their latents, the middle term is left out.  There is one rate, so
+all that a model has for each level is learned for level 0.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ class VqConfig:
 
     by_gradient: bool = False
     """Codewords are parameters; moving averages otherwise."""
-    beta: float = 0.25
+    beta: tuple[float, float] = (1.0, 1.0)
+    """Of the top and the bottom map.  The straight-through gradient drives latents away from their
+    codewords, until they are 1 / beta times as far off as an orthonormal transform has them."""
     variance: float = 0.06
-    """Of pixels in photos: squared errors are divided by it, for terms to be of one size."""
+    """Of pixels in photos: the loss is divided by it, to be below one."""
     decay: float = 0.99
     kmeans_start: bool = True
     """Start at the k-means of the untrained encoder's latents; at random otherwise."""
@@ -139,15 +142,18 @@ class PlainVq(Stage):
         """Loss and metrics of a batch (B, 3, H, W); there is one level only."""
         result, config = pass_through(self.model, image), self.config
         mse = (result.image - image).square().mean((1, 2, 3))
-        loss = mse.mean() / config.variance
-        for quantizer, found in zip(self.maps, (result.top, result.bottom), strict=True):
+        error, values = mse.mean(), image.numel()
+        every = zip(self.maps, (result.top, result.bottom), config.beta, strict=True)
+        for quantizer, found, beta in every:
             if not coded(quantizer):
                 continue
-            loss = loss + config.beta * (found.latent - found.nearest.detach()).square().mean()
+            apart = (found.latent - found.nearest.detach()).square().sum()
+            error = error + beta * apart / values
             if config.by_gradient:
-                loss = loss + (found.latent.detach() - found.nearest).square().mean()
+                error = error + (found.latent.detach() - found.nearest).square().sum() / values
             if self.training:
                 self._move(quantizer, found)
+        loss = error / config.variance
         books = [book for quantizer in self.maps for book in coded(quantizer)]
         used = torch.cat([book.perplexity() for book in books])
         return loss, {
