@@ -58,8 +58,11 @@ def curve(rows: list[Row]) -> Curve:
     """Means over the pictures at each setting, by rate."""
     scale = METRICS["ms_ssim"].scale
     points = []
+    pictures = {row.picture for row in rows}
     for setting in {row.setting for row in rows}:
         group = [row for row in rows if row.setting == setting]
+        if len(group) < len(pictures):
+            continue  # the measuring was interrupted
         structure = scale(fmean(row.ms_ssim or 0 for row in group))
         points.append((fmean(r.bpp for r in group), fmean(r.psnr for r in group), structure))
     return sorted(points)

@@ -65,7 +65,8 @@ def _codewords(code_map: CodeMap, level: int, group: int) -> Floats:
     """Codewords (K, d) of a group, counted over all slices, in code units."""
     books = [(book, g) for book in code_map.books(level) for g in range(book.groups)]
     book, place = books[group]
-    return (book.codewords[place] / 64).astype(np.float32)
+    words: Floats = (book.codewords[place] / 64).astype(np.float32)
+    return words
 
 
 def block_codebook(folder: Path, quality: int, side: int) -> Image.Image:

@@ -11,8 +11,8 @@ CHUNK = 8192  # points whose distances to all centres are held in memory at once
 def nearest(points: Tensor, centres: Tensor) -> Tensor:
     """Index (N,) of the centre (K, d) nearest to each of the points (N, d)."""
     lengths = centres.square().sum(1)
-    parts = [torch.addmm(lengths, p, centres.T, alpha=-2).argmin(1) for p in points.split(CHUNK)]
-    return torch.cat(parts)
+    parts = torch.split(points, CHUNK)
+    return torch.cat([torch.addmm(lengths, p, centres.T, alpha=-2).argmin(1) for p in parts])
 
 
 def seeds(points: Tensor, count: int, chosen: Tensor | None = None) -> Tensor:
