@@ -1,6 +1,6 @@
 """The numbers and pictures of docs/ladder.md.
 
-python results/ladder.py           draws docs/ladder/rate.svg from the rows and prints the tables
+python results/ladder.py           puts the tables into the page and draws docs/ladder/rate.svg
 python results/ladder.py kodak     measures the models on the pictures in `kodak` first, and draws
                                    all other pictures, too; what is in the tables is not measured
                                    again
@@ -52,6 +52,16 @@ def markdown(lines: list[list[str]]) -> str:
     """A table, the first line its head."""
     head, *body = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([head, f"|{' --- |' * len(lines[0])}", *body])
+
+
+def put(page: str, name: str, table: str) -> str:
+    """The page with a table below the comment `<!-- name -->`, in place of the one there."""
+    mark = f"<!-- {name} -->\n\n"
+    before, after = page.split(mark)
+    rest = after.splitlines(keepends=True)
+    while rest and rest[0].startswith("|"):
+        del rest[0]
+    return before + mark + table + "\n" + "".join(rest)
 
 
 def curve(rows: list[Row]) -> Curve:
@@ -190,7 +200,7 @@ def draw() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure and draw as asked, then plot and print."""
+    """Measure and draw as asked, then plot, and put the tables into the page."""
     if arguments:
         measure(Path(arguments[0]), [Path(name) for name in arguments[1:]])
         draw()
@@ -202,8 +212,17 @@ def main(arguments: list[str]) -> None:
     curves["jpeg"] = curve([row for row in anchors if row.codec == "jpeg"])
     usage = read_usage(USAGE)
     (PAGE / "rate.svg").write_text(to_svg(figure(curves)), encoding="utf-8")
-    tables = rungs(curves), savings(curves, usage), codebooks(usage), starts(curves, usage)
-    print("\n\n".join(markdown(list(table)) for table in tables))
+    tables = {
+        "rungs": rungs(curves),
+        "savings": savings(curves, usage),
+        "codebooks": codebooks(usage),
+        "starts": starts(curves, usage),
+    }
+    page = PAGE.with_suffix(".md")
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        text = put(text, name, markdown(list(table)))
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

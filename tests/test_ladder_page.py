@@ -19,20 +19,19 @@ PAGE = ROOT / "docs" / "ladder.md"
 MODELS = sorted((ROOT / "docs" / "ladder" / "models").iterdir())
 
 
-def test_page_tells_what_is_in_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_page_tells_what_is_in_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "results"
     shutil.copytree(ROOT / "results", results)
     (tmp_path / "docs" / "ladder").mkdir(parents=True)
+    copy = tmp_path / "docs" / PAGE.name
+    text = PAGE.read_text(encoding="utf-8")
+    emptied, rows = re.subn(r"^\| `.*\d.*\n", "", text, flags=re.MULTILINE)
+    assert rows > 20
+    copy.write_text(emptied, encoding="utf-8")
     monkeypatch.syspath_prepend(results)
     monkeypatch.setattr(sys, "argv", ["ladder.py"])
     runpy.run_path(str(results / "ladder.py"), run_name="__main__")
-    page = PAGE.read_text(encoding="utf-8")
-    tables = capsys.readouterr().out.strip().split("\n\n")
-    assert len(tables) == 4
-    for table in tables:
-        assert table in page
+    assert copy.read_text(encoding="utf-8") == text
     drawn = (tmp_path / "docs" / "ladder" / "rate.svg").read_text(encoding="utf-8")
     assert drawn.startswith("<svg")
 
