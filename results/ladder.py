@@ -40,12 +40,15 @@ STARTS = {
     "vqvae-ema-plain": ("random", "no"),
     "vqvae-ema-revive": ("random", "yes"),
     "vqvae-ema-kmeans": ("k-means", "no"),
-    "vqvae-ema": ("k-means", "yes"),
+    "vqvae-ema-short": ("k-means", "yes"),
 }
 _COLOURS = ("#999999", "#56b4e9", "#0072b2", "#e69f00", "#cc79a7", "#009e73", "#006d4e")
 _MARKERS = ("v", "s", "o", "D", "P", "^", "*")
 
-Curve = list[tuple[float, float, float]]  # bpp, PSNR, MS-SSIM in dB
+CODEWORDS = {1: 4, 26: 16, 50: 64, 75: 256, 100: 1024}
+"""Of `kmeans` at each quality."""
+
+Curve = list[tuple[float, float, float, float]]  # bpp, PSNR, MS-SSIM in dB, setting
 
 
 def markdown(lines: list[list[str]]) -> str:
@@ -74,13 +77,14 @@ def curve(rows: list[Row]) -> Curve:
         if len(group) < len(pictures):
             continue  # the measuring was interrupted
         structure = scale(fmean(row.ms_ssim or 0 for row in group))
-        points.append((fmean(r.bpp for r in group), fmean(r.psnr for r in group), structure))
+        rate, quality = fmean(r.bpp for r in group), fmean(r.psnr for r in group)
+        points.append((rate, quality, structure, setting))
     return sorted(points)
 
 
 def at_rate(known: Curve, bpp: float) -> str:
     """PSNR of a curve at a rate, between its points on a logarithmic scale of rates."""
-    rates, psnrs, _ = zip(*known, strict=True)
+    rates, psnrs, *_ = zip(*known, strict=True)
     if not rates[0] <= bpp <= rates[-1]:
         return "-"
     return f"{np.interp(np.log(bpp), np.log(rates), psnrs):.2f}"
@@ -90,7 +94,7 @@ def rungs(curves: dict[str, Curve]) -> Iterator[list[str]]:
     """Every rung at all its rates, beside JPEG and the shipped model at the same rate."""
     yield ["rung", "bpp", "PSNR (dB)", "MS-SSIM (dB)", "JPEG there", "vqzip there"]
     for name in RUNGS:
-        for bpp, psnr, structure in curves.get(name, []):
+        for bpp, psnr, structure, _ in curves.get(name, []):
             others = [at_rate(curves[other], bpp) for other in ("jpeg", "photo")]
             yield [f"`{name}`", f"{bpp:.3f}", f"{psnr:.2f}", f"{structure:.2f}", *others]
 
@@ -99,9 +103,10 @@ def savings(curves: dict[str, Curve], usage: list[Usage]) -> Iterator[list[str]]
     """Bits per pixel of the same codes, coded in three ways."""
     yield ["codes", "fixed rate", "static frequencies", "PixelCNN", "saves", "of static"]
     ways: list[tuple[str, float, float, float]] = []
-    static, prior = curves.get("kmeans", []), curves.get("kmeans-prior", [])
-    for k, (a, *_), (b, *_) in zip((4, 16, 64, 256, 1024), static, prior, strict=False):
-        ways.append((f"`kmeans`, K = {k}", np.log2(k) / 16, a, b))
+    static = {setting: bpp for bpp, *_, setting in curves.get("kmeans", [])}
+    for bpp, *_, setting in curves.get("kmeans-prior", []):
+        k = CODEWORDS[int(setting)]
+        ways.append((f"`kmeans`, K = {k}", np.log2(k) / 16, static[setting], bpp))
     maps = [row for row in usage if row.model == "vqvae2"]
     if maps and "vqvae2-prior" in curves:
         pixels = maps[0].pixels
@@ -129,7 +134,7 @@ def starts(curves: dict[str, Curve], usage: list[Usage]) -> Iterator[list[str]]:
     for name, (start, revival) in STARTS.items():
         for row in usage:
             if row.model == name and name in curves:
-                bpp, psnr, _ = curves[name][0]
+                bpp, psnr, *_ = curves[name][0]
                 used = f"{row.perplexity:.0f}", f"{row.dead:.0f}"
                 yield [f"`{name}`", start, revival, *used, f"{bpp:.3f}", f"{psnr:.2f}"]
 
@@ -139,11 +144,11 @@ def figure(curves: dict[str, Curve]) -> Figure:
     result = Figure(figsize=(8, 5.4), layout="constrained")
     axes = result.subplots()
     for name, label, colour in (("jpeg", "JPEG", "#000000"), ("photo", "vqzip", "#d55e00")):
-        rates, psnrs, _ = zip(*curves[name], strict=True)
+        rates, psnrs, *_ = zip(*curves[name], strict=True)
         axes.plot(rates, psnrs, label=label, color=colour, linewidth=1.6)
     for (name, label), colour, marker in zip(RUNGS.items(), _COLOURS, _MARKERS, strict=True):
         if name in curves:
-            rates, psnrs, _ = zip(*curves[name], strict=True)
+            rates, psnrs, *_ = zip(*curves[name], strict=True)
             axes.plot(rates, psnrs, label=label, color=colour, marker=marker, markersize=8)
     axes.set_xscale("log")
     ticks = (0.1, 0.2, 0.5, 1, 2, 5)
