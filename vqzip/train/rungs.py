@@ -137,8 +137,8 @@ def _vqvae(vq: VqConfig, *, top: bool, static: bool) -> Rung:
     )
     model = _shape(transform, [CODES if top else NOT_CODED] * 2, [CODES] * 2)
     # At the rates that two levels learn well at, the codebooks of one fall behind its latents.
-    slower = {} if top else {"adam_rate": 3e-4, "muon_rate": 5e-4}
-    optim = OptimConfig(average_decay=0.998, **slower)
+    rates = (8e-4, 1.5e-3) if top else (3e-4, 5e-4)
+    optim = OptimConfig(*rates, average_decay=0.998)
     return Rung(model=model, vq=vq, static=static, joint_optim=optim)
 
 
