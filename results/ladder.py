@@ -184,12 +184,11 @@ def draw() -> None:
 
     models = PAGE / "models"
     shown = [
-        ("k-means, colours", models / "kmeans-colours", 26),
+        ("k-means, colours", models / "kmeans-colours", 50),
         ("k-means, 4x4", models / "kmeans-prior", 100),
-        ("VQ-VAE, loss", models / "vqvae-loss", 50),
-        ("VQ-VAE, averages", models / "vqvae-ema", 50),
+        ("VQ-VAE", models / "vqvae-ema", 50),
         ("VQ-VAE-2", models / "vqvae2-prior", 50),
-        ("vqzip", ROOT / "models" / "photo", 45),
+        ("vqzip", ROOT / "models" / "photo", 30),
     ]
     side_by_side(PHOTO, shown).save(PAGE / "side_by_side.jpg", quality=88, subsampling=0)
     block_codebook(models / "kmeans-colours", 100, 1).save(PAGE / "colours.png")
