@@ -151,7 +151,7 @@ def figure(curves: dict[str, Curve]) -> Figure:
             rates, psnrs, *_ = zip(*curves[name], strict=True)
             axes.plot(rates, psnrs, label=label, color=colour, marker=marker, markersize=8)
     axes.set_xscale("log")
-    ticks = (0.1, 0.2, 0.5, 1, 2, 5)
+    ticks = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("bits per pixel")
