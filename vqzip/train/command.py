@@ -1,4 +1,4 @@
-"""`vqzip train`: the three stages one after the other, resumable, on one process or many."""
+"""`vqzip train`: all stages of a preset, resumable, on one process or many."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import torch.distributed as dist
 
 from vqzip import store
 from vqzip.errors import VqzError
-from vqzip.model import Model, ModelConfig
-from vqzip.train import codebooks, relaxed
+from vqzip.model import Model
+from vqzip.train import codebooks, ladder, relaxed
 from vqzip.train.data import batches, find_photos, split
 from vqzip.train.export import export
 from vqzip.train.joint import Joint
-from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first, save_atomically
+from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first
 from vqzip.train.precision import mix_precision
 from vqzip.train.presets import PRESETS, Preset
 from vqzip.train.relaxed import Relaxed
 from vqzip.train.restore import restore
+from vqzip.train.rungs import RUNGS, Rung
+from vqzip.train.start import load_start, save_start
 from vqzip.train.validate import Validation
 
 
@@ -46,7 +48,7 @@ class Run:
 
     def train(self, stage: Stage, training: Training, before: Progress) -> Model:
         """One stage to its end; `before` is what earlier stages took."""
-        measure = self.validation.relaxed if stage.name == "relaxed" else self.validation.joint
+        measure = self.validation.of(stage.name)
 
         def milestone(averaged: Model, progress: Progress) -> None:
             seconds = before.seconds + progress.seconds
@@ -70,10 +72,11 @@ def train(
     Under `torchrun` the processes share the work.  Raises VqzError when there is nothing to train
     on or from.
     """
-    if preset not in PRESETS:
-        raise VqzError(f"unknown preset {preset}; there are {', '.join(PRESETS)}")
-    recipe = PRESETS[preset]()
-    if start is None and recipe.relaxed_share == 0:
+    presets = PRESETS | RUNGS
+    if preset not in presets:
+        raise VqzError(f"unknown preset {preset}; there are {', '.join(presets)}")
+    recipe = presets[preset]()
+    if start is None and recipe.needs_start:
         raise VqzError(f"preset {preset} goes on from a model; none is named by --from")
     photos, held_out = split(find_photos(folder), recipe.data.holdout)
     if not photos:
@@ -91,9 +94,7 @@ def train(
     run = Run(recipe, photos, out, minutes, seed, start, validation)
     run.say(f"{len(photos)} photos to train on, {len(held_out)} held out")
 
-    if recipe.relaxed_share:
-        _relaxed(run)
-    model = _joint(run)
+    model = ladder.climb(run, recipe) if isinstance(recipe, Rung) else _three_stages(run)
     if is_first():
         name = store.save(*export(model), out)
         run.say(f"model {name.hex()} is in {out}")
@@ -105,6 +106,12 @@ def train(
 def _process() -> tuple[int, int]:
     """This process's number, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _three_stages(run: Run) -> Model:
+    if run.recipe.relaxed_share:
+        _relaxed(run)
+    return _joint(run)
 
 
 def _relaxed(run: Run) -> None:
@@ -129,29 +136,16 @@ def _relaxed(run: Run) -> None:
     if is_first():
         run.say("codebooks: fitting")
         codebooks.build(model, batches(run.photos, recipe.data, run.seed), recipe.codebooks)
-        _save_start(model, training.progress, start)
-
-
-def _save_start(model: Model, spent: Progress, path: Path) -> None:
-    state = {
-        "config": dataclasses.asdict(model.config),
-        "model": model.state_dict(),
-        "seconds": spent.seconds,
-        "crops": spent.crops,
-    }
-    save_atomically(state, path)
+        save_start(model, training.progress, start)
 
 
 def _joint(run: Run) -> Model:
     recipe, start = run.recipe, run.out / "codebooks.pt"
     if run.start is not None and not start.exists() and is_first():
-        _save_start(restore(run.start, recipe.model), Progress(), start)
+        save_start(restore(run.start, recipe.model), Progress(), start)
     if dist.is_initialized():
         dist.barrier()
-    state = torch.load(start, weights_only=True)
-    model = Model(ModelConfig.from_dict(state["config"]))
-    model.load_state_dict(state["model"])
-    spent = Progress(seconds=state["seconds"], crops=state["crops"])
+    model, spent = load_start(start)
     plan = PlanConfig(run.minutes - spent.seconds / 60, recipe.joint_decay)
     stage = Joint(model, recipe.joint)
     mix_precision(model, recipe.mixed_precision)

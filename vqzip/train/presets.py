@@ -40,6 +40,11 @@ class Preset:
     joint_decay: float = 0.8
     """The same of the joint stage."""
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether there has to be a model to go on from."""
+        return self.relaxed_share == 0
+
 
 def _tiny() -> Preset:
     """A model that trains in seconds: for tests and for trying things out."""

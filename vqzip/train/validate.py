@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from vqzip.model import Model
-from vqzip.train import joint, relaxed
+from vqzip.train import joint, prior_stage, relaxed, vq
 from vqzip.train.data import load_rgb
 from vqzip.train.loop import Progress, is_first
 from vqzip.train.loss import ms_ssim
 from vqzip.train.precision import mix_precision
+from vqzip.train.rungs import Rung
 
 if TYPE_CHECKING:
     from vqzip.train.presets import Preset
@@ -51,6 +52,11 @@ class Validation:
         crops = [c for c in (_middle(path, size) for path in photos) if c is not None]
         self.crops = torch.stack(crops) if crops else None
 
+    def of(self, stage: str) -> Callable[[Model, Progress, Callable[[str], None]], None]:
+        """What measures the models of a stage."""
+        known = {"relaxed": self.relaxed, "vq": self.vq, "prior": self.prior}
+        return known.get(stage, self.joint)
+
     def relaxed(self, model: Model, progress: Progress, say: Callable[[str], None]) -> None:
         """Loss of the relaxed stage: rounding, and the Gaussian prior's bits (an estimate)."""
 
@@ -67,6 +73,25 @@ class Validation:
             return joint.reconstruct(model, image, level, self.recipe.joint)
 
         self._measure(model, measure, progress, "joint", say)
+
+    def vq(self, model: Model, progress: Progress, say: Callable[[str], None]) -> None:
+        """Loss of plain VQ-VAEs: nearest codes at a fixed rate, or by static frequencies."""
+        static = isinstance(self.recipe, Rung) and self.recipe.static
+
+        def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+            return vq.reconstruct(model, image, static=static)
+
+        self._measure(model, measure, progress, "vq", say)
+
+    def prior(self, model: Model, progress: Progress, say: Callable[[str], None]) -> None:
+        """Loss of a prior that is trained alone: the nearest codes' cross-entropy."""
+        one_rate = isinstance(self.recipe, Rung) and self.recipe.one_rate
+
+        def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+            at = torch.zeros_like(level) if one_rate else level
+            return prior_stage.reconstruct(model, image, at)
+
+        self._measure(model, measure, progress, "prior", say)
 
     @torch.no_grad()
     def _measure(
@@ -85,7 +110,8 @@ class Validation:
         crops = self.crops_before + progress.crops
         losses = []
         lines = []
-        for share in LEVELS:
+        one_rate = isinstance(self.recipe, Rung) and self.recipe.one_rate
+        for share in (0.0,) if one_rate else LEVELS:
             level = torch.full((len(self.crops),), share * (config.levels - 1))
             decoded, bits = measure(self.crops, level)
             mse = (decoded.clamp(0, 1) - self.crops).square().mean((1, 2, 3))
