@@ -1,8 +1,12 @@
 """The first fit of codebooks: where they start, and how far they reach."""
 
+import copy
+
+import tiny_model
 import torch
 
-from vqzip.train.codebooks import CodebookConfig, extremes, fit
+from vqzip.train.codebooks import CodebookConfig, extremes, fit, widen
+from vqzip.train.joint import JointConfig, reconstruct
 
 CONFIG = CodebookConfig()
 NOWHERE = torch.zeros(2)
@@ -38,3 +42,25 @@ def test_extremes_are_black_white_and_full_colours() -> None:
     assert set(images.unique().tolist()) == {0.0, 1.0}
     colours = {tuple(c) for c in images.movedim(1, 3).reshape(-1, 3).unique(dim=0).tolist()}
     assert len(colours) == 8
+
+
+def test_widened_grids_go_on_at_both_ends_and_groups_stay() -> None:
+    model = tiny_model.build()
+    before = copy.deepcopy(model)
+    widen(model)
+    wider = 0
+    for new, old in zip(model.bottom_quantizer.at(8), before.bottom_quantizer.at(8), strict=True):
+        more = (new.size - old.size) // 2
+        wider += more > 0
+        kept = slice(more, more + old.size)
+        assert torch.equal(new.codewords[:, kept], old.codewords)
+        assert torch.equal(new.bias[:, kept], old.bias)
+        if more:
+            assert new.dim == 1
+            steps = torch.arange(1, more + 1)
+            for ends in ("codewords", "labels"):
+                grid, inner = getattr(new, ends)[:, :, 0], getattr(old, ends)[:, :, 0]
+                assert torch.equal(grid[:, old.size + more :], inner[:, -1:] + steps)
+    assert wider
+    image = torch.rand(1, 3, 32, 32)
+    assert reconstruct(model, image, torch.zeros(1), JointConfig())[0].shape == image.shape

@@ -9,10 +9,12 @@ ones.  The joint stage's moving averages are k-means on the cells of the entropy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqzip.model import Model
@@ -97,6 +99,16 @@ def fit(latent: Tensor, farthest: Tensor, config: CodebookConfig) -> Codebook:
     return _grid(latent, farthest, config)
 
 
+def _assemble(books: Sequence[Sequence[Codebook]], slices: tuple[int, ...]) -> Quantizer:
+    """The quantizer that has these codebooks, those of each level in the order of slices."""
+    groups = tuple(tuple((book.dim, book.size) for book in level) for level in books)
+    quantizer = Quantizer(QuantizerConfig(slices=slices, groups=groups))
+    for level, fitted in enumerate(books):
+        for book, start in zip(quantizer.at(level), fitted, strict=True):
+            book.load_state_dict(start.state_dict())
+    return quantizer
+
+
 def fit_quantizer(
     latents: Sequence[Tensor],
     farthest: Tensor,
@@ -113,11 +125,8 @@ def fit_quantizer(
         [fit(*pair, config) for pair in zip(z.split(sizes), far.split(sizes), strict=True)]
         for z, far in zip(latents, farthest, strict=True)
     ]
-    groups = tuple(tuple((book.dim, book.size) for book in level) for level in books)
-    quantizer = Quantizer(QuantizerConfig(slices=slices, groups=groups))
-    for level, fitted in enumerate(books):
-        for book, start in zip(quantizer.at(level), fitted, strict=True):
-            book.load_state_dict(start.state_dict())
+    quantizer = _assemble(books, slices)
+    for level in range(len(books)):
         error = error_features(latents[level], weights[level])
         parts = torch.split(latents[level], list(slices))
         codes = quantizer.nearest(error, level)
@@ -168,3 +177,41 @@ def build(model: Model, batches: Iterator[Tensor], config: CodebookConfig) -> No
         bottom_latents, bottom_farthest, bottom_weights, slices, config
     )
     model.set_bottom(bottom_quantizer, bottom_weights)
+
+
+def _widened(book: Codebook, farthest: float) -> Codebook:
+    """A grid that goes on at both ends, in steps of one, until it reaches `farthest`."""
+    missing = math.ceil(farthest - float(book.codewords.abs().amax(1).min()))
+    if book.dim > 1 or book.size == 1 or missing <= 0:
+        return book
+    wide = Codebook(book.groups, book.size + 2 * missing, 1)
+    steps = torch.arange(1, missing + 1, dtype=torch.float32)[None, :, None]
+    for points in ("codewords", "labels"):
+        old: Tensor = getattr(book, points)
+        first, last = old.amin(1, keepdim=True), old.amax(1, keepdim=True)
+        getattr(wide, points).copy_(torch.cat([first - steps, old, last + steps], 1))
+    wide.bias.copy_(F.pad(book.bias, (missing, missing), value=float(book.bias.min())))
+    wide.count.copy_(F.pad(book.count, (missing, missing), value=float(book.count.min())))
+    wide.total.copy_(wide.codewords * wide.count[..., None])
+    return wide
+
+
+@torch.no_grad()
+def widen(model: Model) -> None:
+    """Let the grids of a model reach as far as `extremes` do, where they end before."""
+    levels = range(model.transform.config.levels)
+    farthest = [[z.abs().amax((0, 2, 3)) for z in _latents(model, extremes(), i)] for i in levels]
+    maps = ((0, model.top_quantizer, model.set_top), (1, model.bottom_quantizer, model.set_bottom))
+    for which, old, adopt in maps:
+        slices = old.config.slices
+        books = [
+            [
+                _widened(book, float(far.max()))
+                for book, far in zip(
+                    old.at(level), farthest[level][which].split(list(slices)), strict=True
+                )
+            ]
+            for level in levels
+        ]
+        weights = (model.top_weight, model.bottom_weight)[which].clone()
+        adopt(_assemble(books, slices), weights)

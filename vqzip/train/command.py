@@ -142,7 +142,9 @@ def _relaxed(run: Run) -> None:
 def _joint(run: Run) -> Model:
     recipe, start = run.recipe, run.out / "codebooks.pt"
     if run.start is not None and not start.exists() and is_first():
-        save_start(restore(run.start, recipe.model), Progress(), start)
+        model = restore(run.start, recipe.model)
+        codebooks.widen(model)
+        save_start(model, Progress(), start)
     if dist.is_initialized():
         dist.barrier()
     model, spent = load_start(start)
