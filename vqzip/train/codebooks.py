@@ -122,7 +122,10 @@ def fit_quantizer(
     """
     sizes = list(slices)
     books = [
-        [fit(*pair, config) for pair in zip(z.split(sizes), far.split(sizes), strict=True)]
+        [
+            fit(*pair, config)
+            for pair in zip(torch.split(z, sizes), torch.split(far, sizes), strict=True)
+        ]
         for z, far in zip(latents, farthest, strict=True)
     ]
     quantizer = _assemble(books, slices)
@@ -208,7 +211,7 @@ def widen(model: Model) -> None:
             [
                 _widened(book, float(far.max()))
                 for book, far in zip(
-                    old.at(level), farthest[level][which].split(list(slices)), strict=True
+                    old.at(level), torch.split(farthest[level][which], list(slices)), strict=True
                 )
             ]
             for level in levels
