@@ -28,7 +28,7 @@ def markdown(lines: list[list[str]]) -> str:
 
 def qualities(rows: list[Row]) -> Iterator[list[str]]:
     """Means over the pictures at each quality of vqz."""
-    yield ["quality", "bytes", "bpp", "PSNR (dB)", "MS-SSIM", "MS-SSIM (dB)"]
+    yield ["quality", "bytes", "bpp", "PSNR (dB)", "MS-SSIM", "MS-SSIM (dB)", "SSIMULACRA2"]
     for quality in sorted({row.setting for row in rows}):
         group = [row for row in rows if row.setting == quality]
         ms_ssim = fmean(row.ms_ssim or 0 for row in group)
@@ -39,6 +39,7 @@ def qualities(rows: list[Row]) -> Iterator[list[str]]:
             f"{fmean(row.psnr for row in group):.2f}",
             f"{ms_ssim:.4f}",
             f"{METRICS['ms_ssim'].scale(ms_ssim):.2f}",
+            f"{fmean(row.ssimulacra2 or 0 for row in group):.1f}",
         ]
 
 
