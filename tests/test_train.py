@@ -53,6 +53,11 @@ def test_trained_model_codes_pictures(trained: Path, photos: Path) -> None:
     assert 10 * np.log10(255**2 / error) > 20
 
 
+def test_training_leaves_the_smallest_numbers_as_they_were(trained: Path) -> None:
+    assert (trained / "config.json").exists()
+    assert float("5e-324") * 1.0 > 0  # computed, not by the compiler
+
+
 def test_training_resumes_where_it_stopped(trained: Path, photos: Path) -> None:
     relaxed = (trained / "relaxed.pt").read_bytes()
     before = torch.load(trained / "joint.pt", weights_only=True)["progress"]

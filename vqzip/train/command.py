@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,19 +90,32 @@ def train(
     if recipe.data.batch % processes:
         raise VqzError(f"{processes} processes cannot share batches of {recipe.data.batch}")
     torch.manual_seed(seed + rank)
-    torch.set_flush_denormal(True)  # far codewords' probabilities: a joint step takes 18 % less
     before = None if start is None else start / "curve.tsv"
     validation = Validation(held_out, recipe, out / "curve.tsv", before)
     run = Run(recipe, photos, out, minutes, seed, start, validation)
     run.say(f"{len(photos)} photos to train on, {len(held_out)} held out")
 
-    model = ladder.climb(run, recipe) if isinstance(recipe, Rung) else _three_stages(run)
+    with _denormals_flushed():
+        model = ladder.climb(run, recipe) if isinstance(recipe, Rung) else _three_stages(run)
     if is_first():
         name = store.save(*export(model), out)
         run.say(f"model {name.hex()} is in {out}")
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Without the smallest numbers, the probabilities of far codewords, a step takes 18 % less.
+
+    All of the process is without them, hence not for longer than needed.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _process() -> tuple[int, int]:
