@@ -32,3 +32,14 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "img.png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small smooth random pictures to train on."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        noise = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+        noise.resize((120, 90), Image.Resampling.BICUBIC).save(folder / f"{index:02}.png")
+    return folder

@@ -20,7 +20,7 @@ from vqzip.train.command import train
 from vqzip.train.data import DataConfig
 from vqzip.train.export import export
 from vqzip.train.kmeans import kmeans, lloyd, nearest, seeds
-from vqzip.train.prior_stage import bits, start_at_frequencies
+from vqzip.train.prior_stage import bits, code, start_at_frequencies
 from vqzip.train.rungs import RUNGS, KmeansConfig, Rung
 from vqzip.train.vq import PlainVq, VqConfig, pass_through, quantize, revive
 from vqzip.vqvae import Transform
@@ -44,17 +44,6 @@ def small(rung: Rung, **changes: object) -> Rung:
 @pytest.fixture(autouse=True)
 def few_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "COUNTED", 2)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small smooth random pictures."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for index in range(20):
-        noise = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
-        noise.resize((120, 90), Image.Resampling.BICUBIC).save(folder / f"{index:02}.png")
-    return folder
 
 
 def test_nearest_centre() -> None:
@@ -209,7 +198,7 @@ def test_prior_starts_at_static_frequencies() -> None:
         start_at_frequencies(quantizer, cnn, gain)
     image, level = torch.rand(1, 3, 32, 32), torch.zeros(1)
     with torch.no_grad():
-        _, found = bits(model, image, level)
+        _, found = bits(model, code(model, image, level), level)
         codes = pass_through(model, image).bottom.codes
     shares = (frequencies + 0.5) / (frequencies + 0.5).sum()
     expected = -sum(float(shares.log2()[c].sum()) for c in codes)

@@ -38,7 +38,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 def _drawing(function: F) -> F:
     """How to draw, as `seed` and `temperature`, and over what not to, as `force`."""
     for option in (
-        click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs."),
+        options.force,
         click.option(
             "--temperature",
             metavar="T",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vqzip.prior import PixelCNNConfig, Prior, PriorConfig
-from vqzip.quantizer import Quantizer, QuantizerConfig, error_features
+from vqzip.quantizer import Quantizer, QuantizerConfig
 from vqzip.vqvae import Transform, TransformConfig
 
 
@@ -91,11 +91,3 @@ class Model(nn.Module):
         self.bottom_weight.copy_(weights)
         c = self.config
         self.config = ModelConfig(c.transform, c.prior, c.top_quantizer, quantizer.config)
-
-    def quantize_nearest(self, quantizer: Quantizer, latent: Tensor, level: int) -> Tensor:
-        """Latents (B, C, H, W) to their nearest code vectors."""
-        weight = (self.top_weight if quantizer is self.top_quantizer else self.bottom_weight)[level]
-        b, c, h, w = latent.shape
-        flat = latent.transpose(0, 1).reshape(c, -1)
-        codes = quantizer.nearest(error_features(flat, weight), level)
-        return quantizer.vectors(codes, level).reshape(c, b, h, w).transpose(0, 1)

@@ -29,6 +29,10 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
+force = click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs.")
+"""Whether to overwrite, as `force`."""
+
+
 def grouped(name: str, cls: type, *options: Callable[[Any], Any]) -> Callable[[F], F]:
     """Add `options` to a command, which gets their values as one argument, `name`.
 
@@ -84,7 +88,7 @@ def outputs(*more: Callable[[Any], Any]) -> Callable[[F], F]:
             help="Write to DIR, which gets the shape of a folder that is given with -r.",
         ),
         *more,
-        click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs."),
+        force,
         click.option("--skip-existing", is_flag=True, help="Leave files whose output exists."),
         click.option(
             "--rm", "remove", is_flag=True, help="Remove each input once its output is verified."

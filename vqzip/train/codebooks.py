@@ -150,6 +150,12 @@ def _latents(model: Model, image: Tensor, level: int) -> tuple[Tensor, Tensor]:
     return top, t.bottom_latent(features, t.decode_top(top.round(), levels), levels)
 
 
+def _farthest(model: Model, level: int) -> tuple[Tensor, Tensor]:
+    """Largest sizes (C,) of both maps' latents of `extremes`."""
+    top, bottom = _latents(model, extremes(), level)
+    return top.abs().amax((0, 2, 3)), bottom.abs().amax((0, 2, 3))
+
+
 def _channels_first(parts: Sequence[Tensor]) -> Tensor:
     """Maps (B, C, H, W) to (C, N)."""
     return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], 1)
@@ -160,12 +166,12 @@ def build(model: Model, batches: Iterator[Tensor], config: CodebookConfig) -> No
     images = [next(batches) for _ in range(config.batches)]
     latents: list[tuple[Tensor, Tensor]] = []
     weights: list[tuple[Tensor, Tensor]] = []
-    farthest: list[tuple[Tensor, ...]] = []
+    farthest: list[tuple[Tensor, Tensor]] = []
     for level in range(model.transform.config.levels):
         pairs = [_latents(model, image, level) for image in images]
         tops, bottoms = zip(*pairs, strict=True)
         latents.append((_channels_first(tops), _channels_first(bottoms)))
-        farthest.append(tuple(z.abs().amax((0, 2, 3)) for z in _latents(model, extremes(), level)))
+        farthest.append(_farthest(model, level))
         levels = torch.full((len(images[0]),), float(level))
         top, bottom = sensitivity(model, tops[0].round(), bottoms[0].round(), levels)
         weights.append((config.caution * top.mean(0), config.caution * bottom.mean(0)))
@@ -202,19 +208,20 @@ def _widened(book: Codebook, farthest: float) -> Codebook:
 @torch.no_grad()
 def widen(model: Model) -> None:
     """Let the grids of a model reach as far as `extremes` do, where they end before."""
-    levels = range(model.transform.config.levels)
-    farthest = [[z.abs().amax((0, 2, 3)) for z in _latents(model, extremes(), i)] for i in levels]
-    maps = ((0, model.top_quantizer, model.set_top), (1, model.bottom_quantizer, model.set_bottom))
-    for which, old, adopt in maps:
-        slices = old.config.slices
-        books = [
-            [
-                _widened(book, float(far.max()))
-                for book, far in zip(
-                    old.at(level), torch.split(farthest[level][which], list(slices)), strict=True
-                )
-            ]
-            for level in levels
+    farthest = [_farthest(model, level) for level in range(model.transform.config.levels)]
+    top, bottom = zip(*farthest, strict=True)
+    model.set_top(_wide(model.top_quantizer, top), model.top_weight.clone())
+    model.set_bottom(_wide(model.bottom_quantizer, bottom), model.bottom_weight.clone())
+
+
+def _wide(quantizer: Quantizer, farthest: Sequence[Tensor]) -> Quantizer:
+    """A quantizer with grids that reach the farthest latents (C,) of each level."""
+    slices = quantizer.config.slices
+    books = [
+        [
+            _widened(book, float(part.max()))
+            for book, part in zip(quantizer.at(level), torch.split(far, list(slices)), strict=True)
         ]
-        weights = (model.top_weight, model.bottom_weight)[which].clone()
-        adopt(_assemble(books, slices), weights)
+        for level, far in enumerate(farthest)
+    ]
+    return _assemble(books, slices)

@@ -7,6 +7,8 @@ and are learned like the embeddings that they are.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -50,22 +52,42 @@ def log_frequencies(count: Tensor) -> Tensor:
     return (some / some.sum(-1, keepdim=True)).log()
 
 
-def bits(model: Model, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """Bits (B,) of both maps' codes of images (B, 3, H, W)."""
+@dataclass
+class Coded:
+    """Both maps of a batch as their nearest codes: vectors (B, C, H, W), and codes by sample."""
+
+    top: Tensor
+    bottom: Tensor
+    top_codes: list[list[Tensor]]
+    bottom_codes: list[list[Tensor]]
+    h: Tensor
+    """What the bottom map knows of the top map."""
+
+
+@torch.no_grad()
+def code(model: Model, image: Tensor, level: Tensor) -> Coded:
+    """Images (B, 3, H, W) to codes."""
+    t = model.transform
+    features = t.features(image, level)
+    top, top_codes = _nearest(model.top_quantizer, t.top_latent(features, level), level)
+    h = t.decode_top(top, level)
+    latent = t.bottom_latent(features, h, level)
+    bottom, bottom_codes = _nearest(model.bottom_quantizer, latent, level)
+    return Coded(top, bottom, top_codes, bottom_codes, h)
+
+
+def bits(model: Model, coded: Coded, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits (B,) of both maps' codes."""
     t, prior = model.transform, model.prior
     with torch.no_grad():
-        features = t.features(image, level)
-        top, top_codes = _nearest(model.top_quantizer, t.top_latent(features, level), level)
-        latent = t.bottom_latent(features, t.decode_top(top, level), level)
-        bottom, bottom_codes = _nearest(model.bottom_quantizer, latent, level)
         top_gain, gain = at_level(t.top_gain, level).exp(), at_level(t.bottom_gain, level).exp()
-    condition = prior.lift(top, top_gain)
+    condition = prior.lift(coded.top, top_gain)
     return (
-        _bits(model.top_quantizer, prior.top(top, top_gain, level), top_codes, level),
+        _bits(model.top_quantizer, prior.top(coded.top, top_gain, level), coded.top_codes, level),
         _bits(
             model.bottom_quantizer,
-            prior.bottom(bottom, gain, level, condition),
-            bottom_codes,
+            prior.bottom(coded.bottom, gain, level, condition),
+            coded.bottom_codes,
             level,
         ),
     )
@@ -73,13 +95,10 @@ def bits(model: Model, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
 
 def reconstruct(model: Model, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     """Decoded images and their bits per pixel (B,), codes being the nearest."""
-    t = model.transform
-    features = t.features(image, level)
-    top, _ = _nearest(model.top_quantizer, t.top_latent(features, level), level)
-    h = t.decode_top(top, level)
-    bottom, _ = _nearest(model.bottom_quantizer, t.bottom_latent(features, h, level), level)
-    total = sum(bits(model, image, level), start=torch.zeros(len(image)))
-    return t.decode(bottom, h, level), total / (image.shape[-1] * image.shape[-2])
+    coded = code(model, image, level)
+    total = sum(bits(model, coded, level), start=torch.zeros(len(image)))
+    decoded = model.transform.decode(coded.bottom, coded.h, level)
+    return decoded, total / (image.shape[-1] * image.shape[-2])
 
 
 def _nearest(
@@ -128,7 +147,8 @@ class PriorStage(Stage):
 
     def forward(self, image: Tensor, level: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Bits per pixel, loss and metric, of a batch (B, 3, H, W) at levels (B,)."""
-        top, bottom = bits(self.model, image, torch.zeros_like(level) if self.one_rate else level)
+        at = torch.zeros_like(level) if self.one_rate else level
+        top, bottom = bits(self.model, code(self.model, image, at), at)
         pixels = image.shape[-1] * image.shape[-2]
         loss = (top + bottom).mean() / pixels
         return loss, {
