@@ -436,13 +436,16 @@ def test_the_picture_is_continued_by_its_edge(model: CodecModel) -> None:
     assert_equal(codec.analyse(model, pixels, 90), codec.analyse(model, padded, 90))
 
 
+EVEN = np.ones((100, 1), np.float32)
+
+
 def test_without_a_prior_to_pay_the_nearest_codewords_are_chosen(model: CodecModel) -> None:
     """At a thousand times the weight of the distortion."""
     level, code_map = 96, model.top
     precious = replace(code_map, weight=1000 * code_map.weight)
     rng = np.random.default_rng(0)
     latent = rng.normal(0, 3, (20, 8)).astype(np.float32)
-    codes = codemap.choose(precious, latent, (4, 5), level, None, Search())
+    codes = codemap.choose(precious, latent, (4, 5), level, None, EVEN[:20], Search())
     for i, (book, c) in enumerate(zip(code_map.books(level), codes, strict=True)):
         part = latent[:, code_map.prior.starts[i] : code_map.prior.starts[i + 1]]
         points = 64 * part.reshape(20, book.groups, 1, book.dim).astype(np.float64)
@@ -456,7 +459,7 @@ def test_choosing_by_the_prior_saves_bits(model: CodecModel) -> None:
     latent = rng.normal(0, 2, (100, 8)).astype(np.float32)
 
     def bits(sweeps: int) -> float:
-        codes = codemap.choose(model.top, latent, (10, 10), 64, None, Search(sweeps))
+        codes = codemap.choose(model.top, latent, (10, 10), 64, None, EVEN, Search(sweeps))
         return codemap.cross_entropy(model.top, codes, (10, 10), 64, None)
 
     assert bits(1) < 0.9 * bits(0)
@@ -467,8 +470,9 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
     """In the context of the nearest ones, and by the frequencies that the coder works with."""
     code_map, shape = model.top, (10, 10)
     latent = np.random.default_rng(0).normal(0, 2, (100, 8)).astype(np.float32)
-    nearest = codemap.choose(code_map, latent, shape, level, None, Search(sweeps=0))
-    chosen = codemap.choose(code_map, latent, shape, level, None, Search(sweeps=1))
+    emphasis = np.exp2(np.arange(100) % 5 - 2, dtype=np.float32)[:, None]
+    nearest = codemap.choose(code_map, latent, shape, level, None, emphasis, Search(sweeps=0))
+    chosen = codemap.choose(code_map, latent, shape, level, None, emphasis, Search(sweeps=1))
     books, starts = code_map.books(level), code_map.prior.starts
     coding = Coding(code_map.prior, Layout(*shape, code_map.tile), level, None)
     cells, places, _ = coding.layout.order
@@ -479,7 +483,8 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
         channels = slice(starts[i], starts[i + 1])
         points = latent[places, channels].reshape(100, book.groups, 1, book.dim)
         weight = code_map.weight[level // 16, channels].reshape(book.groups, 1, book.dim)
-        distortion = (weight * np.square(points - book.codewords / 64)).sum(3)
+        squares = (weight * np.square(points - book.codewords / 64)).sum(3)
+        distortion = emphasis[places, :, None] * squares
         frequency = frequencies(book.weights(coding.features(hidden, seen, i)))
         cost = distortion - np.log2(frequency.reshape(distortion.shape) / 2**24)
         found = np.take_along_axis(cost, c[places][:, :, None], 2)[:, :, 0]

@@ -182,9 +182,9 @@ def test_closeness_falls_with_the_squared_error(book: CodebookTable, seed: int) 
     rng = np.random.default_rng(seed)
     channels = book.groups * book.dim
     points = rng.integers(-400, 401, (3, channels)) / 64
-    weight = rng.integers(1, 100, channels) / 4
+    weight = rng.integers(1, 100, (3, channels)) / 4
     difference = points.reshape(3, book.groups, 1, book.dim) - book.codewords / 64
-    squares = (weight.reshape(book.groups, 1, book.dim) * difference**2).sum(3)
+    squares = (weight.reshape(3, book.groups, 1, book.dim) * difference**2).sum(3)
     origin = (weight * points**2).reshape(3, book.groups, 1, book.dim).sum(3)
     found = book.closeness(points.astype(np.float32), weight.astype(np.float32))
     np.testing.assert_allclose(found / 256, origin - squares, rtol=1e-9, atol=1e-6)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqzip.integer import Floats
+from vqzip.masking import coarser, error_weight
 from vqzip.threads import each
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform, TransformConfig
 
@@ -98,16 +99,18 @@ class Analysis:
         self.bands = bands(*self.shape, analysis_halo(transform.config), even=True)
         self._kept: dict[Band, Tensor] = {}
 
-    def _features(self, band: Band) -> Tensor:
-        if band in self._kept:
-            return self._kept.pop(band)
+    def _image(self, band: Band) -> Tensor:
         height, width, _ = self.pixels.shape
         # Beyond the edges the last pixels are repeated.
         y = np.minimum(np.arange(band.first * TOP_STRIDE, band.last * TOP_STRIDE), height - 1)
         x = np.minimum(np.arange(self.shape[1] * TOP_STRIDE), width - 1)
         part = torch.from_numpy(self.pixels[y][:, x])
-        image = part.permute(2, 0, 1)[None].contiguous().float().div_(255)
-        features = self.transform.features(image, self.level)
+        return part.permute(2, 0, 1)[None].contiguous().float().div_(255)
+
+    def _features(self, band: Band) -> Tensor:
+        if band in self._kept:
+            return self._kept.pop(band)
+        features = self.transform.features(self._image(band), self.level)
         if self.shape[0] * self.shape[1] <= KEPT:
             self._kept[band] = features
         return features
@@ -129,6 +132,13 @@ class Analysis:
         with _one_thread():
             each(work, self.bands)
         return latent
+
+    def error_weights(self) -> tuple[Floats, Floats]:
+        """Weights of errors (positions, 1) at both maps' positions, top and bottom."""
+        rows, columns = self.shape
+        bottom = self._latent(1, _RATIO, lambda band: error_weight(self._image(band)))
+        as_map = torch.from_numpy(bottom).view(1, 1, _RATIO * rows, _RATIO * columns)
+        return coarser(as_map).numpy().reshape(-1, 1), bottom
 
     def top_latent(self) -> Floats:
         """The whole top latent (positions, channels) in code units."""

@@ -93,11 +93,11 @@ def _condition(
 def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> tuple[Codes, Bytes]:
     """Codes, and the condition that the bottom map's were chosen under."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
-    shape = analysis.shape
-    top = codemap.choose(model.top, analysis.top_latent(), shape, level, None, search)
+    shape, (coarse, fine) = analysis.shape, analysis.error_weights()
+    top = codemap.choose(model.top, analysis.top_latent(), shape, level, None, coarse, search)
     latent = analysis.bottom_latent(_in_code_units(model.top.vectors(top, level)))
     condition = _condition(model, top, shape, level)
-    bottom = codemap.choose(model.bottom, latent, _double(shape), level, condition, search)
+    bottom = codemap.choose(model.bottom, latent, _double(shape), level, condition, fine, search)
     return Codes(shape, top, bottom), condition
 
 

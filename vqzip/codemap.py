@@ -92,19 +92,22 @@ def choose(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
+    emphasis: Floats,
     search: Search,
 ) -> list[Codes]:
     """Codes of latents (positions, channels) by distortion plus bits.
 
     By the frequencies that the prior gives in the context of the codes before, the first time in
-    that of the latents themselves.
+    that of the latents themselves.  `emphasis` (positions, 1) is how much distortion counts.
     """
     books = code_map.books(level)
     weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
     if search.sweeps == 0:
+        # Emphasis, the same for all channels, does not change which one is nearest.
+        weights = np.broadcast_to(weight, latent.shape)
         pairs = zip(books, parts, strict=True)
-        return [_best(book, latent[:, part], weight[part], None) for book, part in pairs]
+        return [_best(book, latent[:, part], weights[:, part], None) for book, part in pairs]
     layout = Layout(*shape, code_map.tile)
     coding = Coding(code_map.prior, layout, level, condition)
 
@@ -119,7 +122,7 @@ def choose(
             coding = _filled(code_map, codes, layout, level, condition)
         codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
         for cells, places in _chunks(*layout.order):
-            _choose_given(coding, cells, places, latent, weight, books, codes)
+            _choose_given(coding, cells, places, latent, weight * emphasis[places], books, codes)
     return codes
 
 
@@ -132,7 +135,10 @@ def _choose_given(
     books: list[CodebookTable],
     codes: list[Codes],
 ) -> None:
-    """Set the codes of some positions by error and bits, in the context that `coding` holds."""
+    """Set the codes of some positions by error and bits, in the context that `coding` holds.
+
+    `weight` (positions that are chosen for, channels) is the distortion of a squared code unit.
+    """
     hidden, seen = coding.hidden(cells, places), coding.inputs[cells]
     starts = coding.prior.starts
 
@@ -142,7 +148,7 @@ def _choose_given(
             if book.size > 1:
                 part = slice(*starts[i : i + 2])
                 features = coding.features(hidden[rows], seen[rows], i)
-                codes[i][places[rows]] = _best(book, points[:, part], weight[part], features)
+                codes[i][places[rows]] = _best(book, points[:, part], weight[rows, part], features)
 
     share(choose_rows, len(cells))
 
@@ -169,7 +175,7 @@ def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles
         return codes
     for start in range(0, len(points), book.rows):
         block = slice(start, start + book.rows)
-        score = book.closeness(points[block], weight)
+        score = book.closeness(points[block], weight[block])
         if features is not None:
             likely = book.logits(features[block])
             rows = likely.reshape(-1, book.size)

@@ -90,14 +90,14 @@ class CodebookTable:
     def closeness(self, points: Floats, weight: Floats) -> Doubles:
         """Minus `weight (z - c)^2` of each codeword (n, G, K) up to a constant, as logits are.
 
-        Points (n, channels) in code units, weight (channels,) in bits for a squared unit.
+        Points (n, channels) in code units, weight (n, channels) in bits for a squared unit.
         """
         n = len(points)
         grouped = np.empty((self.groups, n, self.dim, 2))
         by_position = grouped.transpose(1, 0, 2, 3)
         slope = 2 * CODEWORD_ONE * weight * points
         by_position[..., 0] = slope.reshape(n, self.groups, self.dim)
-        by_position[..., 1] = weight.reshape(self.groups, self.dim)
+        by_position[..., 1] = weight.reshape(-1, self.groups, self.dim)
         return self._product(grouped.reshape(self.groups, n, -1), self._squares)
 
     def _product(self, grouped: Doubles, phi: Doubles) -> Doubles:
