@@ -37,6 +37,8 @@ class TransformConfig:
     """Low-frequency channels whose means the top map starts with."""
     refine_width: int = 0
     """Width of the decoder's last layers, at stride 4; none if zero."""
+    level_biases: int = 0
+    """1 if blocks have biases of their own at each level, else 0."""
     levels: int = 9
     lowest_lambda: float = 0.0005
 
@@ -49,10 +51,15 @@ class TransformConfig:
 
 
 class Bottleneck(nn.Module):
-    """Residual 1x1 - 3x3 - 1x1 block; starts near the identity."""
+    """Residual 1x1 - 3x3 - 1x1 block; starts near the identity.
 
-    def __init__(self, width: int) -> None:
+    With `levels`, the first layer's bias depends on the level: what is noise at one rate is detail
+    at another.
+    """
+
+    def __init__(self, width: int, levels: int = 0) -> None:
         super().__init__()
+        self.level_bias = nn.Parameter(torch.zeros(levels, width // 2)) if levels else None
         self.reduce = nn.Conv2d(width, width // 2, 1)
         self.mix = nn.Conv2d(width // 2, width // 2, 3, padding=1)
         self.expand = nn.Conv2d(width // 2, width, 1)
@@ -61,9 +68,12 @@ class Bottleneck(nn.Module):
             assert self.expand.bias is not None
             nn.init.zeros_(self.expand.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Any map (B, width, H, W) to one of the same shape."""
-        y: Tensor = self.expand(F.silu(self.mix(F.silu(self.reduce(x)))))
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape; `level` (B,)."""
+        y: Tensor = self.reduce(x)
+        if self.level_bias is not None:
+            y = y + at_level(self.level_bias, level)
+        y = self.expand(F.silu(self.mix(F.silu(y))))
         return x + y
 
 
@@ -117,20 +127,20 @@ class Overlapping(nn.ConvTranspose2d):
         return F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=1), s)
 
 
-class Blocks(nn.Sequential):
+class Blocks(nn.ModuleList):
     """Bottlenecks one after the other; in training in bfloat16 if `mixed_precision` is set."""
 
     mixed_precision = False
 
-    def __init__(self, width: int, count: int) -> None:
-        super().__init__(*(Bottleneck(width) for _ in range(count)))
+    def __init__(self, width: int, count: int, levels: int = 0) -> None:
+        super().__init__(Bottleneck(width, levels) for _ in range(count))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Any map (B, width, H, W) to one of the same shape."""
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape; `level` (B,)."""
         mixed = self.mixed_precision and self.training
         with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
             for block in self:
-                x = block(x)
+                x = block(x, level)
         return x.float()
 
 
@@ -165,24 +175,25 @@ class Transform(nn.Module):
         super().__init__()
         self.config = config
         width, top = _BASIS, config.top_width
+        biases = config.levels if config.level_biases else 0
         kernels = torch.tensor(lapped_kernels(BOTTOM_STRIDE), dtype=torch.float32)
 
         self.analysis = nn.Conv2d(3, width, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
-        self.encoder = Blocks(width, config.encoder_blocks)
+        self.encoder = Blocks(width, config.encoder_blocks, biases)
         self.top_down = _near_zero(width, top, 2)
-        self.top_encoder = Blocks(top, config.top_blocks)
+        self.top_encoder = Blocks(top, config.top_blocks, biases)
         self.top_project = _near_zero(top, config.top_latents)
 
         self.top_embed = _near_zero(config.top_latents, top)
-        self.top_decoder = Blocks(top, config.top_blocks)
+        self.top_decoder = Blocks(top, config.top_blocks, biases)
         self.top_up = _near_zero(top, 4 * width)
 
         self.bottom_merge = _near_zero(2 * width, width)
-        self.bottom_encoder = Blocks(width, config.bottom_blocks)
+        self.bottom_encoder = Blocks(width, config.bottom_blocks, biases)
         self.bottom_project = _near_zero(width, config.bottom_latents)
 
         self.decoder_merge = _near_zero(config.bottom_latents + width, width)
-        self.decoder = Blocks(width, config.decoder_blocks)
+        self.decoder = Blocks(width, config.decoder_blocks, biases)
         self.synthesis = Overlapping(width, 3, BOTTOM_STRIDE)
         self.refine = Refine(width, config.refine_width) if config.refine_width else None
         with torch.no_grad():
@@ -225,10 +236,17 @@ class Transform(nn.Module):
             self.bottom_merge.weight[i, _BASIS + i] -= 1
             self.decoder_merge.weight[i, latents + i] += 1
 
-    def freeze_encoder(self) -> None:
-        """Keep all that codes depend on as it is; the decoder alone remains to be trained."""
+    def freeze_encoder(self, bottom: bool = True) -> None:
+        """Keep all that codes depend on as it is, or all but what makes the bottom latent of it.
+
+        The decoder remains to be trained.  The gains stay in any case: the shapes of the codebooks
+        are made for their scale.
+        """
         self.requires_grad_(False)
-        for part in (self.decoder_merge, self.decoder, self.synthesis, self.refine):
+        trained = [self.decoder_merge, self.decoder, self.synthesis, self.refine]
+        if not bottom:
+            trained += [self.bottom_merge, self.bottom_encoder, self.bottom_project]
+        for part in trained:
             if part is not None:
                 part.requires_grad_(True)
         self.bottom_ungain.requires_grad_(True)
@@ -238,23 +256,24 @@ class Transform(nn.Module):
         """Image (B, 3, H, W) to encoder features (B, 192, H/8, W/8)."""
         overlap = BOTTOM_STRIDE // 2
         padded = F.pad(image - 0.5, (overlap,) * 4, mode="replicate")
-        features: Tensor = self.encoder(self.analysis(padded))
+        features: Tensor = self.encoder(self.analysis(padded), level)
         return features * (1 + at_level(self.encoder_scale, level))
 
     def top_latent(self, features: Tensor, level: Tensor) -> Tensor:
         """Features to the top latent (B, top_latents, H/16, W/16) in code units."""
-        latent: Tensor = self.top_project(self.top_encoder(self.top_down(features)))
+        latent: Tensor = self.top_project(self.top_encoder(self.top_down(features), level))
         return latent * at_level(self.top_gain, level).exp()
 
     def decode_top(self, vectors: Tensor, level: Tensor) -> Tensor:
         """Top code vectors to what the bottom level knows of them, h (B, 192, H/8, W/8)."""
         x = vectors * at_level(self.top_ungain, level).exp()
-        h: Tensor = F.pixel_shuffle(self.top_up(self.top_decoder(self.top_embed(x))), 2)
+        x = self.top_decoder(self.top_embed(x), level)
+        h: Tensor = F.pixel_shuffle(self.top_up(x), 2)
         return h
 
     def bottom_latent(self, features: Tensor, h: Tensor, level: Tensor) -> Tensor:
         """Features and h to the bottom latent (B, bottom_latents, H/8, W/8) in code units."""
-        x = self.bottom_encoder(self.bottom_merge(torch.cat([features, h], 1)))
+        x = self.bottom_encoder(self.bottom_merge(torch.cat([features, h], 1)), level)
         latent: Tensor = self.bottom_project(x)
         return latent * at_level(self.bottom_gain, level).exp()
 
@@ -262,7 +281,7 @@ class Transform(nn.Module):
         """Bottom code vectors and h to the image (B, 3, H, W), not clamped to [0, 1]."""
         x = vectors * at_level(self.bottom_ungain, level).exp()
         x = self.decoder_merge(torch.cat([x, h], 1)) * (1 + at_level(self.decoder_scale, level))
-        x = self.decoder(x)
+        x = self.decoder(x, level)
         margin = BOTTOM_STRIDE + BOTTOM_STRIDE // 2
         image: Tensor = self.synthesis(F.pad(x, (1, 1, 1, 1), mode="replicate"))
         image = image[:, :, margin:-margin, margin:-margin]
