@@ -6,7 +6,7 @@ import tiny_model
 import torch
 
 from vqzip.train.codebooks import CodebookConfig, extremes, fit, widen
-from vqzip.train.joint import JointConfig, reconstruct
+from vqzip.train.joint import reconstruct
 
 CONFIG = CodebookConfig()
 NOWHERE = torch.zeros(2)
@@ -63,4 +63,4 @@ def test_widened_grids_go_on_at_both_ends_and_groups_stay() -> None:
                 assert torch.equal(grid[:, old.size + more :], inner[:, -1:] + steps)
     assert wider
     image = torch.rand(1, 3, 32, 32)
-    assert reconstruct(model, image, torch.zeros(1), JointConfig())[0].shape == image.shape
+    assert reconstruct(model, image, torch.zeros(1))[0].shape == image.shape

@@ -86,8 +86,11 @@ def natural_features(natural: Tensor) -> Tensor:
 
 
 def error_features(latent: Tensor, weight: Tensor) -> Tensor:
-    """F of `-weight |z - c|^2` up to a constant, (C, FEATURES, N) of latent (C, N), weight (C,)."""
-    w = weight[:, None].expand_as(latent)
+    """F of `-weight |z - c|^2` up to a constant, (C, FEATURES, N).
+
+    Latent (C, N); weight (C, N), or (C, 1) for the same at all positions.
+    """
+    w = weight.expand_as(latent)
     nothing = torch.zeros_like(latent)
     return torch.stack([2 * w * latent, w, nothing, nothing], 1)
 
@@ -248,52 +251,6 @@ class Quantizer(nn.Module):
         """
         parts = zip(self.at(level), self._parts(error), self._parts(prior), strict=True)
         return [(book.closeness(e) + book.likely(p)).argmax(2) for book, e, p in parts]
-
-    @torch.no_grad()
-    def soft_choice(self, latent: Tensor, level: int, temperature: float) -> list[Tensor]:
-        """A soft choice of codewords for latents (C, N): weights q (G, N, K) for each slice.
-
-        q = softmax(-|z - c_k|^2 / (2 T^2)).
-        """
-        weight = latent.new_full((len(latent),), 0.5 / temperature**2)
-        parts = self._parts(error_features(latent, weight))
-        return [
-            book.closeness(part).softmax(2)
-            for book, part in zip(self.at(level), parts, strict=True)
-        ]
-
-    @torch.no_grad()
-    def choice_gradient(
-        self, soft: list[Tensor], costs: list[Tensor], level: int, temperature: float
-    ) -> Tensor:
-        """Gradient (C, N) in the latents of the expected cost of a soft choice.
-
-        `costs` (G, N, K) for each slice, held fixed: the gradient of E_q[cost] is
-        Cov_q(cost, c) / T^2, between two neighbouring codewords about the difference of their
-        costs.  It is zero where no other codeword is near, so nothing is pushed out of reach.
-        """
-        gradients = []
-        for book, q, cost in zip(self.at(level), soft, costs, strict=True):
-            excess = q * (cost - (q * cost).sum(2, keepdim=True))
-            covariance = torch.bmm(excess, book.codewords)  # (G, N, d)
-            gradients.append(covariance.transpose(1, 2).reshape(-1, q.shape[1]))
-        return torch.cat(gradients) / temperature**2
-
-    @torch.no_grad()
-    def code_bits(self, level: int, prior: Tensor) -> list[Tensor]:
-        """Bits (G, N, K) of every codeword under the prior's features, up to a constant."""
-        parts = zip(self.at(level), self._parts(prior), strict=True)
-        return [-book.likely(part) / math.log(2) for book, part in parts]
-
-    @torch.no_grad()
-    def code_distortion(self, level: int, slope: Tensor) -> list[Tensor]:
-        """`slope . c_k` (G, N, K) of a distortion's gradient (C, N) in the code vectors."""
-        sizes = list(self.config.slices)
-        costs = []
-        for book, part in zip(self.at(level), torch.split(slope, sizes), strict=True):
-            grouped = part.reshape(book.groups, book.dim, -1).transpose(1, 2)
-            costs.append(torch.bmm(grouped, book.codewords.transpose(1, 2)))
-        return costs
 
     def vectors(self, codes: list[Tensor], level: int) -> Tensor:
         """Codes to vectors (C, N)."""

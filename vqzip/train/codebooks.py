@@ -47,7 +47,7 @@ def frequent_points(points: Tensor, limit: int) -> Tensor:
 
 
 def _error(book: Codebook, latent: Tensor) -> float:
-    codes = book.closeness(error_features(latent, torch.ones(len(latent)))).argmax(2)
+    codes = book.closeness(error_features(latent, torch.ones(1))).argmax(2)
     return float((latent - book.vectors(codes)).square().mean())
 
 
@@ -130,7 +130,7 @@ def fit_quantizer(
     ]
     quantizer = _assemble(books, slices)
     for level in range(len(books)):
-        error = error_features(latents[level], weights[level])
+        error = error_features(latents[level], weights[level, :, None])
         parts = torch.split(latents[level], list(slices))
         codes = quantizer.nearest(error, level)
         for book, part, chosen in zip(quantizer.at(level), parts, codes, strict=True):

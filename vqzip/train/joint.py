@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vqzip.masking import coarser, error_weight
 from vqzip.model import Model
 from vqzip.quantizer import Codebook, Quantizer
 from vqzip.train.loop import Stage
@@ -29,10 +30,8 @@ class JointConfig:
     """Weights of the joint loss."""
 
     loss: LossConfig = field(default_factory=LossConfig)
-    commitment: float = 0.05
-    """Bits for a squared code unit between latent and codeword, beta in the VQ-VAE loss."""
-    temperature: float = 0.35
-    """Of the soft choice, in code units; at this one bits rise about linearly between codes."""
+    commitment: float = 1.0
+    """Weight of the distortion between latents and code vectors, beta in the VQ-VAE loss."""
     caution: float = 1.5
     """Factor on distortion weights: errors of choice are less random than small ones."""
     probe_steps: int = 8
@@ -40,7 +39,11 @@ class JointConfig:
     probe_rate: float = 0.1
     """How far the weights move towards what is measured."""
     train_encoder: bool = True
-    """If not, only what comes after the codes is trained: codebooks, prior and decoder."""
+    """Whether the bottom map's encoder is trained; if not, only what comes after the codes is.
+
+    What gives the top map stays as it is.  Whatever the top map leaves, the bottom map makes up
+    for, so that distortion has no say in it, and its commitment alone makes it vanish.
+    """
 
 
 @dataclass
@@ -53,34 +56,29 @@ class Result:
     latents: tuple[Tensor, Tensor]
 
 
-def pass_through(model: Model, image: Tensor, level: Tensor, temperature: float) -> Result:
+def pass_through(model: Model, image: Tensor, level: Tensor) -> Result:
     """Images (B, 3, H, W) through encoder, quantizers, priors and decoder."""
     t, prior = model.transform, model.prior
+    seen = error_weight(image)
     features = t.features(image, level)
 
     top_latent = t.top_latent(features, level)
-    gain = at_level(t.top_gain, level).exp()
-    weight = at_level(model.top_weight.log(), level).exp()
-    top = quantize(
-        top_latent, weight, model.top_quantizer, prior.top, gain, level, None, temperature
-    )
-    condition = prior.lift(top.vectors, gain)
+    gain = at_level(t.top_gain, level).exp().detach()
+    weight = at_level(model.top_weight.log(), level).exp() * coarser(seen)
+    top = quantize(top_latent, weight, model.top_quantizer, prior.top, gain, level, None)
+    condition = prior.lift(top.vectors.detach(), gain)
     h = t.decode_top(top.vectors, level)
 
     latent = t.bottom_latent(features, h, level)
-    gain = at_level(t.bottom_gain, level).exp()
-    weight = at_level(model.bottom_weight.log(), level).exp()
-    bottom = quantize(
-        latent, weight, model.bottom_quantizer, prior.bottom, gain, level, condition, temperature
-    )
+    gain = at_level(t.bottom_gain, level).exp().detach()
+    weight = at_level(model.bottom_weight.log(), level).exp() * seen
+    bottom = quantize(latent, weight, model.bottom_quantizer, prior.bottom, gain, level, condition)
     return Result(t.decode(bottom.vectors, h, level), top, bottom, (top_latent, latent))
 
 
-def reconstruct(
-    model: Model, image: Tensor, level: Tensor, config: JointConfig
-) -> tuple[Tensor, Tensor]:
+def reconstruct(model: Model, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     """Decoded images and their bits per pixel (B,)."""
-    result = pass_through(model, image, level, config.temperature)
+    result = pass_through(model, image, level)
     pixels = image.shape[-1] * image.shape[-2]
     return result.image, (result.top.bits + result.bottom.bits) / pixels
 
@@ -95,8 +93,7 @@ def loss_of(
     true = rate_distortion_loss(model, out, image, level, config.loss)
     lam = model.transform.config.lagrangian(level)
     balance = (config.loss.reference_lambda / lam) ** config.loss.level_balance
-    extra = top.soft_bits + bottom.soft_bits
-    extra = extra + config.commitment * (top.commitment + bottom.commitment)
+    extra = config.commitment / config.caution * bottom.commitment
     loss = true + (extra / pixels * balance).mean()
     mse = (result.image.detach() - image).square().mean((1, 2, 3))
     used = [
@@ -118,19 +115,25 @@ class Joint(Stage):
 
     name = "joint"
     sparse = True
+    # Latents that bits hold at zero have next to no gradient, and the optimizers make all
+    # gradients equal: the codes would come to drift.
+    slow = (
+        "transform.bottom_merge",
+        "transform.bottom_encoder",
+        "transform.bottom_project",
+    )
 
     def __init__(self, model: Model, config: JointConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
         model.prior.arithmetic.integer = True
-        if not config.train_encoder:
-            model.transform.freeze_encoder()
+        model.transform.freeze_encoder(bottom=not config.train_encoder)
 
         self.steps = 0
 
     def forward(self, image: Tensor, level: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss and metrics of a batch (B, 3, H, W) at levels (B,)."""
-        result = pass_through(self.model, image, level, self.config.temperature)
+        result = pass_through(self.model, image, level)
         if self.model.training:
             move_codebooks(self.model, result, level)
             if self.steps % self.config.probe_steps == 0:

@@ -102,6 +102,8 @@ class Stage(nn.Module):
 
     name: str
     model: Model
+    slow: tuple[str, ...] = ()
+    """How names of parameters start that learn at a share of the others' rate."""
     sparse = False
     """Whether a batch may leave some parameters unused, as codebooks of levels it has not."""
 
@@ -116,7 +118,7 @@ class Training:
     def __init__(self, stage: Stage, plan: PlanConfig, optim: OptimConfig, folder: Path) -> None:
         self.stage, self.plan, self.optim = stage, plan, optim
         self.checkpoint = folder / f"{stage.name}.pt"
-        self.optimizer = Optimizer(stage.model, optim, stage.model.adam_only)
+        self.optimizer = Optimizer(stage.model, optim, stage.model.adam_only, stage.slow)
         self.average = averaged(stage.model, optim.average_decay)
         self.progress = Progress()
         if self.checkpoint.exists():

@@ -20,6 +20,8 @@ class OptimConfig:
     clip_norm: float = 1.0
     average_decay: float = 0.999
     """Decay of the exponential moving average of the weights, which is what ships."""
+    slow_share: float = 0.2
+    """Rate of a model's `slow` weights in the others'."""
     smallest_matrix: int = 32
     """Weights with a shorter side than this are left to AdamW."""
 
@@ -48,7 +50,9 @@ class Muon(torch.optim.Optimizer):
     usual size, 0.2 sqrt(longer side).
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[Tensor] | list[dict[str, Any]], lr: float, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -75,23 +79,38 @@ class Optimizer:
     The rate is given as a fraction of the plateau by the caller, who knows the plan.
     """
 
-    def __init__(self, model: nn.Module, config: OptimConfig, adam_only: Iterable[str]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimConfig,
+        adam_only: tuple[str, ...],
+        slow: tuple[str, ...],
+    ) -> None:
+        """`adam_only` and `slow` are how names of parameters start."""
         self.config = config
-        self.params = [p for p in model.parameters() if p.requires_grad]
-        by_adam = tuple(adam_only)
-        matrices, others = [], []
-        for name, param in model.named_parameters():
-            if not param.requires_grad:
-                continue
-            is_matrix = param.ndim == 4 and not name.startswith(by_adam)
-            if is_matrix and min(len(param), param[0].numel()) >= config.smallest_matrix:
-                matrices.append(param)
-            else:
-                others.append(param)
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.params = [p for _, p in trained]
+        matrices = {
+            name
+            for name, p in trained
+            if p.ndim == 4
+            and not name.startswith(adam_only)
+            and min(len(p), p[0].numel()) >= config.smallest_matrix
+        }
+
+        def groups(by_muon: bool) -> list[dict[str, Any]]:
+            mine = [(name, p) for name, p in trained if (name in matrices) == by_muon]
+            fast = [p for name, p in mine if not name.startswith(slow)]
+            others = [p for name, p in mine if name.startswith(slow)]
+            return [
+                {"params": fast, "share": 1.0},
+                {"params": others, "share": config.slow_share},
+            ]
+
         self.adam = torch.optim.AdamW(
-            others, lr=config.adam_rate, betas=(0.9, 0.98), weight_decay=0.0
+            groups(by_muon=False), lr=config.adam_rate, betas=(0.9, 0.98), weight_decay=0.0
         )
-        self.muon = Muon(matrices, lr=config.muon_rate)
+        self.muon = Muon(groups(by_muon=True), lr=config.muon_rate)
 
     def step(self, fraction: float) -> float:
         """Clip, update at `fraction` of the plateau's rate, clear; returns the gradient norm."""
@@ -99,7 +118,7 @@ class Optimizer:
         plateau = ((self.adam, self.config.adam_rate), (self.muon, self.config.muon_rate))
         for optimizer, rate in plateau:
             for group in optimizer.param_groups:
-                group["lr"] = rate * fraction
+                group["lr"] = rate * fraction * group["share"]
             optimizer.step()
             optimizer.zero_grad()
         return float(norm)

@@ -19,7 +19,9 @@ class Preset:
     """A model's shape and its training recipe."""
 
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(transform=TransformConfig(refine_width=48))
+        default_factory=lambda: ModelConfig(
+            transform=TransformConfig(refine_width=48, level_biases=1)
+        )
     )
     data: DataConfig = field(default_factory=DataConfig)
     relaxed: LossConfig = field(default_factory=LossConfig)
@@ -99,15 +101,11 @@ def _joint() -> Preset:
 
 
 def _encoder() -> Preset:
-    """`photo` with the encoder in the joint stage, too: slowly, and not for long.
-
-    Its latents grow from the start; after an hour the codebooks of the lowest rates, whose shapes
-    are fixed, cannot follow.
-    """
+    """The joint stage with the bottom map's encoder in it, too, from a model with codebooks."""
     return Preset(
         joint=JointConfig(train_encoder=True),
-        joint_optim=OptimConfig(adam_rate=2e-4, muon_rate=4e-4),
-        joint_decay=0.6,
+        joint_optim=OptimConfig(adam_rate=3e-4, muon_rate=6e-4),
+        joint_decay=0.7,
         relaxed_share=0.0,
     )
 

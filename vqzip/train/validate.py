@@ -70,7 +70,7 @@ class Validation:
         """Loss of the joint stage: the hard codes' cross-entropy."""
 
         def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-            return joint.reconstruct(model, image, level, self.recipe.joint)
+            return joint.reconstruct(model, image, level)
 
         self._measure(model, measure, progress, "joint", say)
 
