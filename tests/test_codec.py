@@ -24,7 +24,8 @@ from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap, Search
 from vqzip.entropy import CodebookTable, Encoder, frequencies
 from vqzip.errors import VqzError
-from vqzip.integer import Coding, Layout, Tensors
+from vqzip.integer import Coding, Tensors
+from vqzip.layout import Layout
 from vqzip.vqvae import Transform, TransformConfig
 
 pytest_plugins = ["tiny_fixtures"]
@@ -474,7 +475,7 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
     cells, places, _ = coding.layout.order
     seen = code_map.prior.inputs(code_map.vectors(nearest, level), level)[places]
     coding.put(cells, seen)
-    hidden = coding.hidden(cells, places)
+    hidden = coding.hidden(cells, coding.start(places))
     for i, (book, c) in enumerate(zip(books, chosen, strict=True)):
         channels = slice(starts[i], starts[i + 1])
         points = latent[places, channels].reshape(100, book.groups, 1, book.dim)

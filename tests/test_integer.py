@@ -23,13 +23,12 @@ from vqzip.integer import (
     Coding,
     Doubles,
     IntegerPixelCNN,
-    Ints,
-    Layout,
     Linear,
     Tensors,
     activate,
     shift_right,
 )
+from vqzip.layout import Ints, Layout
 from vqzip.model import Model
 from vqzip.prior import PixelCNN
 from vqzip.quantizer import Quantizer, natural_features
@@ -197,7 +196,7 @@ def all_at_once(coding: Coding) -> tuple[Doubles, list[Doubles]]:
     """What all slices share and each slice's features, by position of the plain map."""
     cells, places, _ = coding.layout.order
     back = np.argsort(places)
-    hidden, seen = coding.hidden(cells, places), coding.inputs[cells]
+    hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
     count = len(coding.prior.slices)
     return hidden[back], [coding.features(hidden, seen, i)[back] for i in range(count)]
 
@@ -242,7 +241,7 @@ def test_steps_give_what_the_whole_map_gives(model: CodecModel, code_map: CodeMa
     cells, places, starts = stepwise.layout.order
     for begin, end in pairwise(starts):
         here, there = cells[begin:end], places[begin:end]
-        found = stepwise.hidden(here, there)
+        found = stepwise.hidden(here, stepwise.start(there))
         np.testing.assert_array_equal(found, hidden[there])
         seen = put(stepwise, here, vectors[there])
         for i in range(len(prior.slices)):
