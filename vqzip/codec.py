@@ -168,8 +168,10 @@ def unpack_top(
 
     Raises VqzError as `unpack` does, but reads the first part of the stream only.
     """
-    shape = top_shape(width, height)
-    return shape, read_top(model, shape, level, _decoder(stream, width, height))
+    decoder, shape = _decoder(stream, width, height), top_shape(width, height)
+    top = read_top(model, shape, level, decoder)
+    decoder.count()
+    return shape, top
 
 
 def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Codes:
@@ -181,6 +183,7 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
     decoder, shape = _decoder(stream, width, height), top_shape(width, height)
     top = read_top(model, shape, level, decoder)
     codes = read_bottom(model, top, shape, level, decoder)
+    decoder.count()
     if len(stream) > _least_bytes(shape):
         decoder.finish()
     return codes

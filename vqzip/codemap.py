@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +33,7 @@ from vqzip.integer import (
     IntegerPixelCNN,
 )
 from vqzip.layout import Ints, Layout
-from vqzip.threads import share
+from vqzip.threads import behind, share
 
 RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
 CHUNK = 2048  # positions whose weights are held in memory at once while encoding
@@ -147,18 +147,17 @@ def _choose_given(
 
 
 def _weights(
-    coding: Coding, books: dict[int, CodebookTable], hidden: Doubles, seen: NDArray[Any]
-) -> list[Doubles]:
-    """Weights (n * G, K) of some slices."""
-    found = [np.empty((len(hidden) * book.groups, book.size)) for book in books.values()]
+    coding: Coding, i: int, book: CodebookTable, hidden: Doubles, seen: NDArray[Any]
+) -> Doubles:
+    """Weights (n * G, K) of a slice."""
+    weights = np.empty((len(hidden) * book.groups, book.size))
 
-    def weigh_rows(rows: slice) -> None:
-        for (i, book), weights in zip(books.items(), found, strict=True):
-            part = slice(rows.start * book.groups, rows.stop * book.groups)
-            book.weights(coding.features(hidden[rows], seen[rows], i), out=weights[part])
+    def weigh(rows: slice) -> None:
+        part = slice(rows.start * book.groups, rows.stop * book.groups)
+        book.weights(coding.features(hidden[rows], seen[rows], i), out=weights[part])
 
-    share(weigh_rows, len(hidden))
-    return found
+    share(weigh, len(hidden))
+    return weights
 
 
 def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
@@ -240,8 +239,12 @@ def encode(
     encoder: Encoder,
 ) -> None:
     """Append a map's codes to the stream."""
-    for symbols, weights in _coded(code_map, codes, shape, level, condition):
-        encoder.put(symbols, weights)
+
+    def put(batches: list[tuple[Codes, Doubles]]) -> None:
+        for symbols, weights in batches:
+            encoder.put(symbols, weights)
+
+    behind(put, _coded(code_map, codes, shape, level, condition))
 
 
 def cross_entropy(
@@ -253,7 +256,7 @@ def cross_entropy(
 ) -> float:
     """Bits of a map's codes under the prior."""
     bits = 0.0
-    for symbols, weights in _coded(code_map, codes, shape, level, condition):
+    for symbols, weights in chain.from_iterable(_coded(code_map, codes, shape, level, condition)):
         chosen = frequencies(weights)[np.arange(len(symbols)), symbols]
         bits -= float(np.log2(chosen / 2**24).sum())
     return bits
@@ -265,18 +268,24 @@ def _coded(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-) -> Iterator[tuple[Codes, Doubles]]:
-    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice."""
+) -> Iterator[list[tuple[Codes, Doubles]]]:
+    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice.
+
+    In lists of some steps.
+    """
     books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
     coding = _coding(code_map, shape, level, condition)
     for cells, places, starts in _filled(coding, _of_codes(code_map, codes, level)):
-        hidden = coding.hidden(cells, coding.start(places))
-        weights = _weights(coding, books, hidden, coding.inputs[cells])
-        symbols = [codes[i][places].reshape(-1) for i in books]
-        for a, b in pairwise(starts):
-            for book, c, w in zip(books.values(), symbols, weights, strict=True):
-                step = slice(a * book.groups, b * book.groups)
-                yield c[step], w[step]
+        hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
+        slices = [
+            (book.groups, codes[i][places].reshape(-1), _weights(coding, i, book, hidden, seen))
+            for i, book in books.items()
+        ]
+        yield [
+            (symbols[a * groups : b * groups], weights[a * groups : b * groups])
+            for a, b in pairwise(starts)
+            for groups, symbols, weights in slices
+        ]
 
 
 def decode(
@@ -304,7 +313,7 @@ def decode(
                 if book.size == 1:
                     seen[:, part] = inputs[i].reshape(-1)
                     continue
-                [weights] = _weights(coding, {i: book}, hidden, seen)
+                weights = _weights(coding, i, book, hidden, seen)
                 found = decoder.get(weights).reshape(len(here), book.groups)
                 codes[i][begin:end] = found
                 seen[:, part] = look_up(inputs[i], found)

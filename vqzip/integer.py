@@ -274,6 +274,7 @@ class Slice:
         bounds[0] *= -1
         bounds[:, :, 1] = np.clip(np.floor(bounds[:, :, 1] * step + first), 0, last)
         self._low, self._high = bounds.reshape(2, -1)
+        self._tail = np.tile([1.0, 1.0, 2.0**TAIL_SHIFT, 2.0**TAIL_SHIFT], end - self._start)
         self._precision = prior.precision
         self._unit = prior.unit[level, channels] * 2.0**-UNIT_SHIFT
 
@@ -289,6 +290,7 @@ class Slice:
         np.floor(y, out=y)
         np.maximum(y, self._low, out=y)
         np.minimum(y, self._high, out=y)
+        y *= self._tail
         features = y.reshape(len(y), -1, 4)
         precision = self._precision.take(features[..., 1].astype(np.int64))
         mean = features[..., 0] * self._unit
@@ -298,7 +300,6 @@ class Slice:
         mean *= precision
         np.multiply(mean, 2, out=features[..., 0])
         features[..., 1] = precision
-        features[..., 2:] *= 2.0**TAIL_SHIFT
         return features
 
     def _products(self, x: NDArray[Any], matrix: Doubles) -> Doubles:
