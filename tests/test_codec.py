@@ -142,16 +142,18 @@ def test_the_stream_is_as_long_as_the_cross_entropy(
 
 
 @pytest.mark.parametrize("level", [0, 128])
-def test_the_stream_does_not_depend_on_how_positions_are_chunked(
+def test_the_stream_does_not_depend_on_how_many_positions_are_held_at_once(
     model: CodecModel, level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = any_codes(model, *SEVERAL_TILES, level)
     stream = codec.pack(model, codes, level)
     bits = codec.cross_entropy(model, codes, level)
     chosen = codec.analyse(model, picture(*SEVERAL_TILES), level)
-    for chunk in (1, 20, 77):
+    for chunk, kept in ((1, 1), (20, 300), (77, 1000), (2000, 1)):
         monkeypatch.setattr(codemap, "CHUNK", chunk)
+        monkeypatch.setattr(codemap, "KEPT", kept)
         assert codec.pack(model, codes, level) == stream
+        assert_equal(codec.unpack(model, stream, *SEVERAL_TILES, level), codes)
         assert codec.cross_entropy(model, codes, level) == pytest.approx(bits)
         assert_equal(codec.analyse(model, picture(*SEVERAL_TILES), level), chosen)
 

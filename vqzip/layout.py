@@ -96,7 +96,7 @@ class Layout:
 
     def reused(self, begin: int, end: int) -> Ints:
         """Of the cells by step, those that these steps take over from others (steps,)."""
-        return np.arange(max(begin, self.held - REACH), end) % self.held
+        return (np.arange(max(begin, self.held - REACH), end) + REACH) % self.held
 
     def taps(self, radius: int, inclusive: bool) -> Ints:
         """Distances to the cells of a causal kernel's taps, rows from the top, left to right.
