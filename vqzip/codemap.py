@@ -307,7 +307,8 @@ def decode(
         begun = coding.start(places[starts[first] : starts[last]])
         for begin, end in pairwise(starts[first : last + 1]):
             here = cells[begin:end]
-            hidden = coding.hidden(here, begun[begin - starts[first] : end - starts[first]])
+            ready = begun[begin - starts[first] : end - starts[first]]
+            hidden = coding.hidden(here, ready, one_step=True)
             seen = np.empty((len(here), code_map.prior.channels))
             for i, (book, part) in enumerate(zip(books, parts, strict=True)):
                 if book.size == 1:

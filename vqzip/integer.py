@@ -11,6 +11,7 @@ the encoder, many steps at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -204,11 +205,12 @@ class Coding:
         share(work, len(places))
         return f
 
-    def hidden(self, cells: Ints, start: Doubles) -> Doubles:
+    def hidden(self, cells: Ints, start: Doubles, one_step: bool = False) -> Doubles:
         """What all slices share, side by side as in `shares`, in fixed point (n, outputs).
 
         `start` is what `start` gives for these positions.  All positions that they depend on must
-        have been put, and passed to `hidden` before or be among the given ones.
+        have been put, and passed to `hidden` before or be among the given ones; if these are
+        `one_step`, none depends on another and threads need not wait for each other.
         """
         prior = self.prior
         f = np.empty_like(start)
@@ -231,9 +233,15 @@ class Coding:
             f[rows] += prior.pointwise[layer](prior.spatial[layer].activations(seen))
             finish(layer + 1, rows)
 
-        share(begin, len(cells))
-        for layer in range(len(self.activations)):
-            share(partial(add, layer), len(cells))
+        layers = range(len(self.activations))
+        stages: list[Callable[[slice], None]] = [begin, *(partial(add, i) for i in layers)]
+
+        def all_stages(rows: slice) -> None:
+            for stage in stages:
+                stage(rows)
+
+        for work in [all_stages] if one_step else stages:
+            share(work, len(cells))
         return out
 
     def features(self, hidden: Doubles, seen: NDArray[Any], slice_index: int) -> Doubles:
