@@ -4,8 +4,8 @@
 
 Prints medians, the model being loaded before, and how many times as long vqzip takes as the others.
 Encoding, the range coder works beside the prior.  Then commands from the shell, `vqzip decompress`
-also above `python -c "import torch"`.  `--sizes` adds the first picture at other sizes, each encoded
-and decoded once, in a process of its own for the peak of its memory.
+also above `python -c "import torch"`.  `--sizes` adds the first picture at other sizes, each once,
+encoded and decoded in processes of their own for the peak of their memory.
 """
 
 from __future__ import annotations
