@@ -162,16 +162,14 @@ class Analysis:
         return self._latent(t.config.bottom_latents, _RATIO, latent)
 
 
+@torch.inference_mode()
 def synthesise(
     transform: Transform, top: Vectors, bottom: Vectors, size: tuple[int, int], level: Tensor
 ) -> Pixels:
     """Code vectors of both maps to pixels (H, W, 3); `size` is (H, W)."""
     rows, columns = (-(-side // TOP_STRIDE) for side in size)
     pixels = np.empty((*size, 3), np.uint8)
-
-    @torch.inference_mode()
-    def work(band: Band) -> None:
-        torch.set_num_threads(1)
+    for band in bands(rows, columns, synthesis_halo(transform.config)):
         wider = band.wider(transform.config.top_blocks, rows)
         h = transform.decode_top(_as_map(wider.of(top, columns), columns), level)
         h = replace(wider, start=band.first, stop=band.last).crop(h, _RATIO)
@@ -180,7 +178,4 @@ def synthesise(
         image = image.clamp(0, 1).mul_(255).round_().to(torch.uint8)
         target = pixels[band.start * TOP_STRIDE : band.stop * TOP_STRIDE]
         target[:] = image.permute(1, 2, 0)[: len(target), : size[1]].numpy()
-
-    with _one_thread():
-        each(work, bands(rows, columns, synthesis_halo(transform.config), even=True))
     return pixels
