@@ -3,14 +3,17 @@
     python examples/speed.py PICTURE... [--repeats N] [--sizes 4000x3000,10000x10000]
 
 Prints medians, the model being loaded before, and how many times as long vqzip takes as the others.
-Then `vqzip decompress` from the shell, above `python -c "import torch"`.  `--sizes` adds the first
-picture at other sizes, each once, with the peak of memory so far.
+Encoding, the range coder works beside the prior.  Then commands from the shell, `vqzip decompress`
+also above `python -c "import torch"`.  `--sizes` adds the first picture at other sizes, each once,
+encoded and decoded in processes of their own for the peak of their memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -108,16 +111,47 @@ def measure(image: Image.Image, model: codec.CodecModel, repeats: int) -> None:
         print(f"  {name.lower():12} {encode:8.3f} s {decode:8.3f} s, vqzip takes {ratios}")
 
 
-def whole_process(picture: Path, repeats: int) -> None:
-    """Print the time of a decompression from the shell, above that of importing torch."""
+def alone(direction: str, picture: Path, width: int, height: int, stream: Path) -> None:
+    """Encode a picture at another size to a file, or decode that; print times and peak."""
+    model, level = store.load_model(), level_of_quality(DEFAULT_QUALITY)
+    if direction == "encode":
+        with Image.open(picture) as image:
+            pixels = load(image.convert("RGB").resize((width, height))).pixels
+        times = split(lambda: stream.write_bytes(codec.encode(model, pixels, level)), 0)
+    else:
+        data = stream.read_bytes()
+        times = split(lambda: codec.decode(model, data, width, height, level), 0)
+    parts = ", ".join(f"{part} {time_taken:.1f}" for part, time_taken in times.items())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{direction} {width} x {height}: seconds {parts}; peak of memory {peak:.0f} MB")
+
+
+def each_alone(picture: Path, size: str) -> None:
+    """Encode and decode a picture at another size, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        packed, out = Path(folder) / "a.vqz", Path(folder) / "a.png"
-        packed.write_bytes(vqzip.compress(picture))
-        command = [sys.executable, "-m", "vqzip", "decompress", "-f", str(packed), "-o", str(out)]
-        whole = seconds(lambda: subprocess.run(command, check=True), repeats)
-        torch = [sys.executable, "-c", "import torch"]
-        above = whole - seconds(lambda: subprocess.run(torch, check=True), repeats)
-    print(f"vqzip decompress from the shell: {whole:.2f} s, {above:.2f} s above `import torch`")
+        stream = os.path.join(folder, "stream")
+        for direction in ("encode", "decode"):
+            command = [sys.executable, __file__, str(picture), "--alone", direction, size, stream]
+            subprocess.run(command, check=True)
+
+
+def from_the_shell(picture: Path, repeats: int) -> None:
+    """Print the times of whole commands."""
+    with tempfile.TemporaryDirectory() as folder:
+        packed, out = os.path.join(folder, "a.vqz"), os.path.join(folder, "a.png")
+        Path(packed).write_bytes(vqzip.compress(picture))
+
+        def command(*arguments: str) -> float:
+            line = [sys.executable, *arguments]
+            return seconds(
+                lambda: subprocess.run(line, check=True, stdout=subprocess.DEVNULL), repeats
+            )
+
+        print(f"vqzip --help: {command('-m', 'vqzip', '--help'):.2f} s")
+        print(f"vqzip info: {command('-m', 'vqzip', 'info', packed):.2f} s")
+        whole = command("-m", "vqzip", "decompress", "-f", packed, "-o", out)
+        above = whole - command("-c", "import torch")
+    print(f"vqzip decompress: {whole:.2f} s, {above:.2f} s above `import torch`")
 
 
 def main() -> None:
@@ -126,23 +160,24 @@ def main() -> None:
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sizes", type=lambda text: text.split(","), default=[])
+    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     for part, functions in PARTS.items():
         for owner, name in functions:
             watch(part, owner, name)
+    first = arguments.pictures[0]
+    if arguments.alone:
+        direction, size, stream = arguments.alone
+        width, height = map(int, size.split("x"))
+        alone(direction, first, width, height, Path(stream))
+        return
     model = store.load_model()
     for picture in arguments.pictures:
         with Image.open(picture) as image:
             measure(image.convert("RGB"), model, arguments.repeats)
-    whole_process(arguments.pictures[0], arguments.repeats)
+    from_the_shell(first, arguments.repeats)
     for size in arguments.sizes:
-        import resource
-
-        width, height = map(int, size.split("x"))
-        with Image.open(arguments.pictures[0]) as image:
-            measure(image.convert("RGB").resize((width, height)), model, 0)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"peak of memory: {peak:.0f} MB")
+        each_alone(first, size)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap, Search
 from vqzip.entropy import CodebookTable, Encoder, frequencies
 from vqzip.errors import VqzError
-from vqzip.integer import Coding, Layout, Tensors
+from vqzip.integer import Coding, Tensors
+from vqzip.layout import Layout
 from vqzip.vqvae import Transform, TransformConfig
 
 pytest_plugins = ["tiny_fixtures"]
@@ -141,16 +142,18 @@ def test_the_stream_is_as_long_as_the_cross_entropy(
 
 
 @pytest.mark.parametrize("level", [0, 128])
-def test_the_stream_does_not_depend_on_how_positions_are_chunked(
+def test_the_stream_does_not_depend_on_how_many_positions_are_held_at_once(
     model: CodecModel, level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = any_codes(model, *SEVERAL_TILES, level)
     stream = codec.pack(model, codes, level)
     bits = codec.cross_entropy(model, codes, level)
     chosen = codec.analyse(model, picture(*SEVERAL_TILES), level)
-    for chunk in (1, 20, 77):
+    for chunk, kept in ((1, 1), (20, 300), (77, 1000), (2000, 1)):
         monkeypatch.setattr(codemap, "CHUNK", chunk)
+        monkeypatch.setattr(codemap, "KEPT", kept)
         assert codec.pack(model, codes, level) == stream
+        assert_equal(codec.unpack(model, stream, *SEVERAL_TILES, level), codes)
         assert codec.cross_entropy(model, codes, level) == pytest.approx(bits)
         assert_equal(codec.analyse(model, picture(*SEVERAL_TILES), level), chosen)
 
@@ -478,7 +481,7 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
     cells, places, _ = coding.layout.order
     seen = code_map.prior.inputs(code_map.vectors(nearest, level), level)[places]
     coding.put(cells, seen)
-    hidden = coding.hidden(cells, places)
+    hidden = coding.hidden(cells, coding.start(places))
     for i, (book, c) in enumerate(zip(books, chosen, strict=True)):
         channels = slice(starts[i], starts[i + 1])
         points = latent[places, channels].reshape(100, book.groups, 1, book.dim)

@@ -12,7 +12,8 @@ from reference_stream import RangeDecoder
 
 from vqzip.entropy import EXP2, CodebookTable, Codes, Decoder, Encoder, frequencies
 from vqzip.errors import VqzError
-from vqzip.integer import Doubles, Ints
+from vqzip.integer import Doubles
+from vqzip.layout import Ints
 
 
 def random_codebook(groups: int, size: int, dim: int, seed: int) -> tuple[Ints, Ints, Ints]:

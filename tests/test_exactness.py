@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 import vqzip
 from vqzip import container
 from vqzip.codec import CodecModel, unpack
-from vqzip.integer import Doubles, Linear
+from vqzip.integer import Doubles, Linear, Slice
 from vqzip.store import models_folder
 
 TESTS = Path(__file__).parent
@@ -183,6 +183,10 @@ def one_row_at_a_time(self: Linear, x: NDArray[Any], scale: Doubles) -> Doubles:
     return np.array(rows).reshape(len(x), -1).astype(np.float64) * scale
 
 
+def slice_one_row_at_a_time(_: Slice, x: NDArray[Any], matrix: Doubles) -> Doubles:
+    return np.array([row.astype(np.float64) @ matrix for row in x]).reshape(len(x), -1)
+
+
 @pytest.mark.parametrize("products", [in_double, one_row_at_a_time])
 def test_frequencies_are_the_same_however_products_are_computed(
     models: list[CodecModel],
@@ -192,6 +196,7 @@ def test_frequencies_are_the_same_however_products_are_computed(
     products: Callable[[Linear, NDArray[Any], Doubles], Doubles],
 ) -> None:
     monkeypatch.setattr(Linear, "_products", products)
+    monkeypatch.setattr(Slice, "_products", slice_one_row_at_a_time)
     found = decode_all(models, folder)
     for file, (facts, _) in here.items():
         assert found[file][0] == facts, file

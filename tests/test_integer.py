@@ -23,13 +23,12 @@ from vqzip.integer import (
     Coding,
     Doubles,
     IntegerPixelCNN,
-    Ints,
-    Layout,
     Linear,
     Tensors,
     activate,
     shift_right,
 )
+from vqzip.layout import REACH, Ints, Layout
 from vqzip.model import Model
 from vqzip.prior import PixelCNN
 from vqzip.quantizer import Quantizer, natural_features
@@ -177,6 +176,28 @@ def test_taps_are_the_earlier_positions_of_the_tile(
                 assert cell + tap not in place_of
 
 
+@given(SIZES, st.integers(1, 6), st.integers(1, 30))
+def test_cells_of_a_window_hold_all_that_a_run_of_steps_looks_at(
+    size: tuple[int, int, int], window: int, most: int
+) -> None:
+    """Runs are opened and put as in coding; what is in sight is as with cells for all steps."""
+    whole, layout = Layout(*size), Layout(*size, window)
+    assert layout.held <= window + REACH
+    taps = layout.taps(2, inclusive=True)
+    held, everything = (np.zeros(each.cells, np.int64) for each in (layout, whole))
+    cells, places, starts = layout.order
+    of_whole, _, _ = whole.order
+    runs = list(layout.runs(most))
+    assert [0, *(end for _, end in runs)] == [*(begin for begin, _ in runs), len(starts) - 1]
+    for begin, end in runs:
+        held.reshape(layout.held, -1)[layout.reused(begin, end)] = 0
+        run = slice(starts[begin], starts[end])
+        held[cells[run]] = everything[of_whole[run]] = places[run] + 1
+        seen = held.take(cells[run, None] + taps, mode="wrap")
+        expected = everything[of_whole[run, None] + whole.taps(2, inclusive=True)]
+        np.testing.assert_array_equal(seen, expected)
+
+
 # The network.
 
 
@@ -197,7 +218,7 @@ def all_at_once(coding: Coding) -> tuple[Doubles, list[Doubles]]:
     """What all slices share and each slice's features, by position of the plain map."""
     cells, places, _ = coding.layout.order
     back = np.argsort(places)
-    hidden, seen = coding.hidden(cells, places), coding.inputs[cells]
+    hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
     count = len(coding.prior.slices)
     return hidden[back], [coding.features(hidden, seen, i)[back] for i in range(count)]
 
@@ -242,7 +263,7 @@ def test_steps_give_what_the_whole_map_gives(model: CodecModel, code_map: CodeMa
     cells, places, starts = stepwise.layout.order
     for begin, end in pairwise(starts):
         here, there = cells[begin:end], places[begin:end]
-        found = stepwise.hidden(here, there)
+        found = stepwise.hidden(here, stepwise.start(there))
         np.testing.assert_array_equal(found, hidden[there])
         seen = put(stepwise, here, vectors[there])
         for i in range(len(prior.slices)):

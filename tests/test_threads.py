@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -44,6 +45,39 @@ def test_results_come_in_the_order_of_their_items(items: list[int]) -> None:
 def test_items_are_worked_on_at_the_same_time() -> None:
     together = threading.Barrier(2, timeout=10)
     assert set(threads.each(lambda _: together.wait(), [0, 1])) == {0, 1}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("items", [[], [3], [3, 1, 2, 5]])
+def test_work_behind_takes_items_in_turn(
+    items: list[int], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "count", lambda: count)
+    seen: list[int] = []
+    threads.behind(seen.append, iter(items))
+    assert seen == items
+
+
+def test_an_item_is_worked_on_while_the_next_one_is_made() -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    def items() -> Iterator[int]:
+        for item in range(4):
+            if item:
+                together.wait()
+            yield item
+
+    threads.behind(lambda item: together.wait() if item < 3 else None, items())
+
+
+@pytest.mark.parametrize("bad", [0, 3])
+def test_a_failure_behind_reaches_the_caller(bad: int) -> None:
+    def work(item: int) -> None:
+        if item == bad:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        threads.behind(work, range(4))
 
 
 @pytest.mark.parametrize("first", [True, False])

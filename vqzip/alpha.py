@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vqzip.entropy import TOTAL, Decoder, Encoder
-from vqzip.integer import Doubles, Ints
+from vqzip.integer import Doubles
+from vqzip.layout import Ints
 
 Plane: TypeAlias = NDArray[np.uint8]
 Coder: TypeAlias = Callable[[Ints, Doubles], Ints]

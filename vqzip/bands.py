@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from vqzip.threads import each
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform, TransformConfig
 
 Pixels = NDArray[np.uint8]
+Vectors = Callable[[slice], Floats]
+"""Code vectors (n, channels) of some positions of a map: those of a whole map need not be there."""
 
 BAND = 2**14  # positions of the top map in a band; about a quarter of a gigabyte
 FEWEST_ROWS = 16  # of a band, for the halo not to be most of it
@@ -40,6 +42,14 @@ class Band:
     stop: int
     first: int
     last: int
+
+    def wider(self, by: int, rows: int) -> Band:
+        """With so many rows more on each side, in a map of so many."""
+        return Band(self.start, self.stop, max(self.first - by, 0), min(self.last + by, rows))
+
+    def of(self, vectors: Vectors, positions: int) -> Floats:
+        """The vectors of its rows and its halo, there being so many for each row."""
+        return vectors(slice(self.first * positions, self.last * positions))
 
     def crop(self, x: Tensor, scale: int) -> Tensor:
         """The rows without halo of a map (B, C, H, W) with `scale` rows for each."""
@@ -64,10 +74,12 @@ def analysis_halo(config: TransformConfig) -> int:
 
 
 def synthesis_halo(config: TransformConfig) -> int:
-    """Rows beyond a band that its pixels depend on."""
+    """Rows beyond a band whose bottom vectors its pixels depend on.
+
+    Those depend on the top vectors of as many rows more as the top decoder has blocks.
+    """
     lapped, refine = 1, int(config.refine_width > 0)
-    reach = lapped + refine + config.decoder_blocks + _RATIO * config.top_blocks
-    return -(-reach // _RATIO)
+    return -(-(lapped + refine + config.decoder_blocks) // _RATIO)
 
 
 @contextmanager
@@ -146,37 +158,34 @@ class Analysis:
         channels = t.config.top_latents
         return self._latent(channels, 1, lambda b: t.top_latent(self._features(b), self.level))
 
-    def bottom_latent(self, top_vectors: Floats) -> Floats:
-        """The whole bottom latent (positions, channels), given code vectors (positions, channels).
+    def bottom_latent(self, top_vectors: Vectors) -> Floats:
+        """The whole bottom latent (positions, channels), given the code vectors of the top map.
 
         In code units, both.
         """
         t, width = self.transform, self.shape[1]
 
         def latent(band: Band) -> Tensor:
-            vectors = _as_map(top_vectors[band.first * width : band.last * width], width)
-            h = t.decode_top(vectors, self.level)
+            h = t.decode_top(_as_map(band.of(top_vectors, width), width), self.level)
             return t.bottom_latent(self._features(band), h, self.level)
 
         return self._latent(t.config.bottom_latents, _RATIO, latent)
 
 
+@torch.inference_mode()
 def synthesise(
-    transform: Transform,
-    top_vectors: Floats,
-    bottom_vectors: Floats,
-    size: tuple[int, int],
-    level: Tensor,
+    transform: Transform, top: Vectors, bottom: Vectors, size: tuple[int, int], level: Tensor
 ) -> Pixels:
-    """Code vectors (positions, channels) of both maps to pixels (H, W, 3); `size` is (H, W)."""
+    """Code vectors of both maps to pixels (H, W, 3); `size` is (H, W)."""
     rows, columns = (-(-side // TOP_STRIDE) for side in size)
     pixels = np.empty((*size, 3), np.uint8)
     for band in bands(rows, columns, synthesis_halo(transform.config)):
-        top = _as_map(top_vectors[band.first * columns : band.last * columns], columns)
-        around = slice(band.first * columns * _RATIO**2, band.last * columns * _RATIO**2)
-        bottom = _as_map(bottom_vectors[around], columns * _RATIO)
-        image = transform.decode(bottom, transform.decode_top(top, level), level)
-        image = band.crop(image, TOP_STRIDE)[0].clamp(0, 1).mul(255).round().to(torch.uint8)
+        wider = band.wider(transform.config.top_blocks, rows)
+        h = transform.decode_top(_as_map(wider.of(top, columns), columns), level)
+        h = replace(wider, start=band.first, stop=band.last).crop(h, _RATIO)
+        vectors = _as_map(band.of(bottom, columns * _RATIO**2), columns * _RATIO)
+        image = band.crop(transform.decode(vectors, h, level), TOP_STRIDE)[0]
+        image = image.clamp(0, 1).mul_(255).round_().to(torch.uint8)
         target = pixels[band.start * TOP_STRIDE : band.stop * TOP_STRIDE]
         target[:] = image.permute(1, 2, 0)[: len(target), : size[1]].numpy()
     return pixels

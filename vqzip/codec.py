@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vqzip import bands, codemap
-from vqzip.bands import Pixels
+from vqzip.bands import Pixels, Vectors
 from vqzip.codemap import CodeMap, CodeSource, Search
 from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
@@ -73,9 +72,15 @@ def _level(model: CodecModel, level: int) -> Tensor:
     return torch.tensor([level / model.top.steps])
 
 
-def _in_code_units(vectors: NDArray[np.int16]) -> Floats:
-    scaled: Floats = vectors.astype(np.float32) * np.float32(1 / CODEWORD_ONE)
-    return scaled
+def _vectors(code_map: CodeMap, codes: list[CodeArray], level: int) -> Vectors:
+    """Code vectors in code units."""
+
+    def of(positions: slice) -> Floats:
+        vectors = code_map.vectors([c[positions] for c in codes], level)
+        scaled: Floats = vectors.astype(np.float32) * np.float32(1 / CODEWORD_ONE)
+        return scaled
+
+    return of
 
 
 def _condition(
@@ -95,7 +100,7 @@ def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> t
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
     shape, (coarse, fine) = analysis.shape, analysis.error_weights()
     top = codemap.choose(model.top, analysis.top_latent(), shape, level, None, coarse, search)
-    latent = analysis.bottom_latent(_in_code_units(model.top.vectors(top, level)))
+    latent = analysis.bottom_latent(_vectors(model.top, top, level))
     condition = _condition(model, top, shape, level)
     bottom = codemap.choose(model.bottom, latent, _double(shape), level, condition, fine, search)
     return Codes(shape, top, bottom), condition
@@ -106,11 +111,10 @@ def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFA
     return _analyse(model, pixels, level, search)[0]
 
 
-@torch.inference_mode()
 def synthesise(model: CodecModel, codes: Codes, width: int, height: int, level: int) -> Pixels:
     """Codes to pixels (height, width, 3)."""
-    top = _in_code_units(model.top.vectors(codes.top, level))
-    bottom = _in_code_units(model.bottom.vectors(codes.bottom, level))
+    top = _vectors(model.top, codes.top, level)
+    bottom = _vectors(model.bottom, codes.bottom, level)
     return bands.synthesise(model.transform, top, bottom, (height, width), _level(model, level))
 
 
@@ -168,8 +172,10 @@ def unpack_top(
 
     Raises VqzError as `unpack` does, but reads the first part of the stream only.
     """
-    shape = top_shape(width, height)
-    return shape, read_top(model, shape, level, _decoder(stream, width, height))
+    decoder, shape = _decoder(stream, width, height), top_shape(width, height)
+    top = read_top(model, shape, level, decoder)
+    decoder.count()
+    return shape, top
 
 
 def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Codes:
@@ -181,6 +187,7 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
     decoder, shape = _decoder(stream, width, height), top_shape(width, height)
     top = read_top(model, shape, level, decoder)
     codes = read_bottom(model, top, shape, level, decoder)
+    decoder.count()
     if len(stream) > _least_bytes(shape):
         decoder.finish()
     return codes
@@ -197,14 +204,15 @@ def decode(model: CodecModel, stream: bytes, width: int, height: int, level: int
     return synthesise(model, unpack(model, stream, width, height, level), width, height, level)
 
 
-@torch.inference_mode()
 def preview(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Pixels:
     """The picture (height, width, 3) as the top map alone tells it: coarse, and soon decoded.
 
     Raises VqzError as `unpack` does, but reads the first part of the stream only.
     """
-    shape, codes = unpack_top(model, stream, width, height, level)
-    top = _in_code_units(model.top.vectors(codes, level))
-    rows, columns = _double(shape)
-    nothing = np.zeros((rows * columns, model.bottom.prior.channels), np.float32)
+    _, codes = unpack_top(model, stream, width, height, level)
+    top, channels = _vectors(model.top, codes, level), model.bottom.prior.channels
+
+    def nothing(positions: slice) -> Floats:
+        return np.zeros((positions.stop - positions.start, channels), np.float32)
+
     return bands.synthesise(model.transform, top, nothing, (height, width), _level(model, level))

@@ -7,8 +7,9 @@ order; a slice with one codeword (K = 1) is not coded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,13 +31,13 @@ from vqzip.integer import (
     Doubles,
     Floats,
     IntegerPixelCNN,
-    Ints,
-    Layout,
 )
-from vqzip.threads import each, share
+from vqzip.layout import Ints, Layout
+from vqzip.threads import behind, share
 
 RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
 CHUNK = 2048  # positions whose weights are held in memory at once while encoding
+KEPT = 2**16  # cells there is room for while coding, if that is a step
 
 
 @dataclass(frozen=True)
@@ -108,20 +109,19 @@ def choose(
         weights = np.broadcast_to(weight, latent.shape)
         pairs = zip(books, parts, strict=True)
         return [_best(book, latent[:, part], weights[:, part], None) for book, part in pairs]
-    layout = Layout(*shape, code_map.tile)
-    coding = Coding(code_map.prior, layout, level, condition)
+    coding = _coding(code_map, shape, level, condition)
 
-    def put(cells: Ints, places: Ints) -> None:
-        points = np.rint(latent[places] * CODEWORD_ONE)
-        coding.put(cells, code_map.prior.inputs(points, level))
+    def of_latents(places: Ints) -> NDArray[np.int8]:
+        return code_map.prior.inputs(np.rint(latent[places] * CODEWORD_ONE), level)
 
-    _on_chunks(put, layout)
     codes: list[Codes] = []
     for sweep in range(search.sweeps):
+        known: Callable[[Ints], NDArray[np.int8]] = of_latents
         if sweep > 0:
-            coding = _filled(code_map, codes, layout, level, condition)
+            coding = _coding(code_map, shape, level, condition)
+            known = _of_codes(code_map, codes, level)
         codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
-        for cells, places in _chunks(*layout.order):
+        for cells, places, _ in _filled(coding, known):
             _choose_given(coding, cells, places, latent, weight * emphasis[places], books, codes)
     return codes
 
@@ -139,33 +139,31 @@ def _choose_given(
 
     `weight` (positions that are chosen for, channels) is the distortion of a squared code unit.
     """
-    hidden, seen = coding.hidden(cells, places), coding.inputs[cells]
-    starts = coding.prior.starts
+    hidden, starts = coding.hidden(cells, coding.start(places)), coding.prior.starts
 
     def choose_rows(rows: slice) -> None:
-        points = latent[places[rows]]
+        points, seen = latent[places[rows]], coding.inputs[cells[rows]]
         for i, book in enumerate(books):
             if book.size > 1:
                 part = slice(*starts[i : i + 2])
-                features = coding.features(hidden[rows], seen[rows], i)
+                features = coding.features(hidden[rows], seen, i)
                 codes[i][places[rows]] = _best(book, points[:, part], weight[rows, part], features)
 
     share(choose_rows, len(cells))
 
 
 def _weights(
-    coding: Coding, books: dict[int, CodebookTable], hidden: Doubles, seen: NDArray[Any]
-) -> list[Doubles]:
-    """Weights (n * G, K) of some slices."""
-    found = [np.empty((len(hidden) * book.groups, book.size)) for book in books.values()]
+    coding: Coding, i: int, book: CodebookTable, hidden: Doubles, seen: NDArray[Any]
+) -> Doubles:
+    """Weights (n * G, K) of a slice."""
+    weights = np.empty((len(hidden) * book.groups, book.size))
 
-    def weigh_rows(rows: slice) -> None:
-        for (i, book), weights in zip(books.items(), found, strict=True):
-            part = slice(rows.start * book.groups, rows.stop * book.groups)
-            book.weights(coding.features(hidden[rows], seen[rows], i), out=weights[part])
+    def weigh(rows: slice) -> None:
+        part = slice(rows.start * book.groups, rows.stop * book.groups)
+        book.weights(coding.features(hidden[rows], seen[rows], i), out=weights[part])
 
-    share(weigh_rows, len(hidden))
-    return found
+    share(weigh, len(hidden))
+    return weights
 
 
 def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
@@ -185,23 +183,34 @@ def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles
     return codes
 
 
-def _chunks(cells: Ints, places: Ints, starts: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """The coding order in runs of whole wavefront steps of about CHUNK positions."""
-    for begin, end in _runs(starts):
-        yield cells[starts[begin] : starts[end]], places[starts[begin] : starts[end]]
+def _coding(
+    code_map: CodeMap, shape: tuple[int, int], level: int, condition: Bytes | None
+) -> Coding:
+    """A state in which nothing is known."""
+    whole = Layout(*shape, code_map.tile)
+    layout = replace(whole, window=max(KEPT // whole.lines, 1))
+    return Coding(code_map.prior, layout, level, condition)
 
 
-def _on_chunks(work: Callable[[Ints, Ints], None], layout: Layout) -> None:
-    """Call `work` with all chunks, several at a time."""
-    each(lambda chunk: work(*chunk), list(_chunks(*layout.order)))
+def _filled(
+    coding: Coding, known: Callable[[Ints], NDArray[np.int8]]
+) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """The coding order in runs of whole wavefront steps of about CHUNK positions.
 
+    Cells, places, and where each step starts among them.  In `coding`, all codes are known so far:
+    `known` gives what the network sees of places.
+    """
+    cells, places, starts = coding.layout.order
 
-def _runs(starts: Ints) -> Iterator[tuple[int, int]]:
-    begin = 0
-    for end in range(1, len(starts)):
-        if end == len(starts) - 1 or starts[end + 1] - starts[begin] > CHUNK:
-            yield begin, end
-            begin = end
+    def put(first: int, rows: slice) -> None:
+        run = slice(first + rows.start, first + rows.stop)
+        coding.put(cells[run], known(places[run]))
+
+    for begin, end in coding.layout.runs(CHUNK):
+        first, last = starts[begin], starts[end]
+        coding.open(begin, end)
+        share(partial(put, first), last - first)
+        yield cells[first:last], places[first:last], starts[begin : end + 1] - first
 
 
 def _inputs(code_map: CodeMap, level: int) -> list[NDArray[np.int8]]:
@@ -214,19 +223,17 @@ def _inputs(code_map: CodeMap, level: int) -> list[NDArray[np.int8]]:
     return seen
 
 
-def _filled(
-    code_map: CodeMap, codes: list[Codes], layout: Layout, level: int, condition: Bytes | None
-) -> Coding:
-    """A coding state in which all codes are known."""
-    coding = Coding(code_map.prior, layout, level, condition)
+def _of_codes(
+    code_map: CodeMap, codes: list[Codes], level: int
+) -> Callable[[Ints], NDArray[np.int8]]:
+    """What the prior sees of the codes of some places, (n, channels)."""
     inputs = _inputs(code_map, level)
 
-    def put(cells: Ints, places: Ints) -> None:
+    def known(places: Ints) -> NDArray[np.int8]:
         seen = [look_up(table, c[places]) for table, c in zip(inputs, codes, strict=True)]
-        coding.put(cells, np.concatenate(seen, axis=1))
+        return np.concatenate(seen, axis=1)
 
-    _on_chunks(put, layout)
-    return coding
+    return known
 
 
 def encode(
@@ -238,8 +245,12 @@ def encode(
     encoder: Encoder,
 ) -> None:
     """Append a map's codes to the stream."""
-    for symbols, weights in _coded(code_map, codes, shape, level, condition):
-        encoder.put(symbols, weights)
+
+    def put(batches: list[tuple[Codes, Doubles]]) -> None:
+        for symbols, weights in batches:
+            encoder.put(symbols, weights)
+
+    behind(put, _coded(code_map, codes, shape, level, condition))
 
 
 def cross_entropy(
@@ -251,7 +262,7 @@ def cross_entropy(
 ) -> float:
     """Bits of a map's codes under the prior."""
     bits = 0.0
-    for symbols, weights in _coded(code_map, codes, shape, level, condition):
+    for symbols, weights in chain.from_iterable(_coded(code_map, codes, shape, level, condition)):
         chosen = frequencies(weights)[np.arange(len(symbols)), symbols]
         bits -= float(np.log2(chosen / 2**24).sum())
     return bits
@@ -263,21 +274,24 @@ def _coded(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-) -> Iterator[tuple[Codes, Doubles]]:
-    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice."""
+) -> Iterator[list[tuple[Codes, Doubles]]]:
+    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice.
+
+    In lists of some steps.
+    """
     books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
-    layout = Layout(*shape, code_map.tile)
-    coding = _filled(code_map, codes, layout, level, condition)
-    cells, places, starts = layout.order
-    for begin, end in _runs(starts):
-        first, last = starts[begin], starts[end]
-        here, there = cells[first:last], places[first:last]
-        weights = _weights(coding, books, coding.hidden(here, there), coding.inputs[here])
-        symbols = [codes[i][there].reshape(-1) for i in books]
-        for a, b in pairwise(starts[begin : end + 1] - first):
-            for book, c, w in zip(books.values(), symbols, weights, strict=True):
-                step = slice(a * book.groups, b * book.groups)
-                yield c[step], w[step]
+    coding = _coding(code_map, shape, level, condition)
+    for cells, places, starts in _filled(coding, _of_codes(code_map, codes, level)):
+        hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
+        slices = [
+            (book.groups, codes[i][places].reshape(-1), _weights(coding, i, book, hidden, seen))
+            for i, book in books.items()
+        ]
+        yield [
+            (symbols[a * groups : b * groups], weights[a * groups : b * groups])
+            for a, b in pairwise(starts)
+            for groups, symbols, weights in slices
+        ]
 
 
 def decode(
@@ -289,23 +303,33 @@ def decode(
 ) -> list[Codes]:
     """A map's codes, from a stream or wherever else the decoder has them."""
     books = code_map.books(level)
-    layout = Layout(*shape, code_map.tile)
-    coding = Coding(code_map.prior, layout, level, condition)
-    inputs = _inputs(code_map, level)
+    coding = _coding(code_map, shape, level, condition)
+    inputs = [table.astype(np.float64) for table in _inputs(code_map, level)]
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-    cells, places, starts = layout.order
+    cells, places, starts = coding.layout.order
     codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
-    for begin, end in pairwise(starts):
-        here, there = cells[begin:end], places[begin:end]
-        hidden = coding.hidden(here, there)
-        seen = np.empty((len(here), code_map.prior.channels), np.float32)
-        for i, (book, part) in enumerate(zip(books, parts, strict=True)):
-            if book.size == 1:
-                seen[:, part] = inputs[i].reshape(-1)
-                continue
-            [weights] = _weights(coding, {i: book}, hidden, seen)
-            found = decoder.get(weights).reshape(len(here), book.groups)
-            codes[i][there] = found
-            seen[:, part] = look_up(inputs[i], found)
-        coding.put(here, seen)
-    return codes
+    for first, last in coding.layout.runs(CHUNK):
+        coding.open(first, last)
+        begun = coding.start(places[starts[first] : starts[last]])
+        for begin, end in pairwise(starts[first : last + 1]):
+            here = cells[begin:end]
+            ready = begun[begin - starts[first] : end - starts[first]]
+            hidden = coding.hidden(here, ready, one_step=True)
+            seen = np.empty((len(here), code_map.prior.channels))
+            for i, (book, part) in enumerate(zip(books, parts, strict=True)):
+                if book.size == 1:
+                    seen[:, part] = inputs[i].reshape(-1)
+                    continue
+                weights = _weights(coding, i, book, hidden, seen)
+                found = decoder.get(weights).reshape(len(here), book.groups)
+                codes[i][begin:end] = found
+                seen[:, part] = look_up(inputs[i], found)
+            coding.put(here, seen)
+    return [_in_place(c, places) for c in codes]
+
+
+def _in_place(codes: Codes, places: Ints) -> Codes:
+    """Codes in coding order to plain order."""
+    plain = np.empty_like(codes)
+    plain[places] = codes
+    return plain

@@ -35,6 +35,7 @@ TOTAL = 2**24
 EXP2_STEP = 256  # entries of the exponential table to a factor of two
 EXP2_BITS = 28  # a codeword this many bits below the most likely one has a weight of zero
 BLOCK = 2**16  # weights that are worked on at once, to stay in the processor's cache
+COUNTED = 32  # batches of codes whose information is counted at once
 
 EXP2: Doubles = np.append(
     np.round(2.0 ** (EXP2_BITS - np.arange(EXP2_BITS * EXP2_STEP + 1) / EXP2_STEP)), 0.0
@@ -127,8 +128,12 @@ class CodebookTable:
 
 def largest(rows: Doubles) -> Doubles:
     """The largest number of each row (n, K), (n, 1).  NumPy finds its place sooner than itself."""
-    found: Doubles = rows.take(rows.argmax(1) + np.arange(0, rows.size, rows.shape[1]))
+    found: Doubles = rows.take(_row_starts(rows) + rows.argmax(1))
     return found[:, None]
+
+
+def _row_starts(rows: NDArray[Any]) -> NDArray[np.int64]:
+    return np.arange(0, rows.size, rows.shape[1])
 
 
 def _least_information(chosen: Doubles) -> float:
@@ -188,6 +193,7 @@ class Decoder:
     ) -> None:
         """`most_bits` is the most information that the codes may have, altogether."""
         self._what, self._bits_left = what, most_bits
+        self._chosen: list[Doubles] = []  # weights of codes whose information is not counted yet
         if len(stream) % 4:
             raise VqzError(f"corrupt {what}: its length is not a multiple of four")
         self._coder = constriction.stream.queue.RangeDecoder(
@@ -204,11 +210,18 @@ class Decoder:
         except (AssertionError, ValueError) as error:
             raise VqzError(f"corrupt {self._what}: {error}") from error
         if self._bits_left < math.inf:
-            chosen = weights.take(np.arange(0, weights.size, weights.shape[1]) + codes)
-            self._bits_left -= _least_information(chosen)
-            if self._bits_left < 0:
-                raise VqzError(f"corrupt {self._what}: it ends before its codes do")
+            self._chosen.append(weights.take(_row_starts(weights) + codes))
+            if len(self._chosen) == COUNTED:
+                self.count()
         return codes
+
+    def count(self) -> None:
+        """Refuse codes that have more information than the stream can hold."""
+        if self._chosen:
+            self._bits_left -= _least_information(np.concatenate(self._chosen))
+            self._chosen.clear()
+        if self._bits_left < 0:
+            raise VqzError(f"corrupt {self._what}: it ends before its codes do")
 
     def finish(self) -> None:
         """Refuse words beyond the last code, if there are more than the coder looks ahead."""

@@ -4,16 +4,15 @@ Every number here is an integer.  Matrix products run in float32 over integers b
 steps in float64 over integers below 2^53: exact in any order of summation, with any number of
 threads and any instruction set.  `FORMAT.md` states the same computation for other implementers.
 
-Positions of a code map are rows: a map is cut into tiles whose contexts do not cross, each tile is
-laid out with a margin of zeros, and a position is an index into that layout.  All positions of a
-wavefront step (the same `x + 2 y` within their tile) are independent of each other, so `hidden`
-serves the decoder, a step at a time, and the encoder, the whole map at once.
+Positions of a code map are rows, and a position is a cell of its `Layout`.  All positions of a
+wavefront step are independent of each other, so `hidden` serves the decoder, a step at a time, and
+the encoder, many steps at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -21,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip.errors import VqzError
+from vqzip.layout import Ints, Layout
 from vqzip.threads import share
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Tensors = dict[str, NDArray[np.generic]]
 
 REQUANTIZE_SHIFT = 22  # fraction bits of the multipliers from accumulators to fixed point
@@ -47,7 +46,6 @@ SCALE_STEP = 64  # entries of the precision table to a natural logarithm
 SCALE_LOWEST = -4
 SCALE_HIGHEST = 5
 
-MARGIN = 2  # rows above, columns at each side
 EXACT_FLOAT32 = 2**24
 EXACT_FLOAT64 = 2**52
 
@@ -109,64 +107,18 @@ class Linear:
         y += self._activation_offset
         return _to_activations(y)
 
+    def folded(self) -> tuple[Doubles, Doubles]:
+        """Matrix and offset in float64, what is to be rounded down to fixed point.
+
+        For a layer of few inputs it takes less time to multiply once, in twice the width.
+        """
+        return self.matrix * self._scale, self._offset
+
     def _products(self, x: NDArray[Any], scale: Doubles) -> Doubles:
         sums: Floats = x.astype(np.float32, copy=False) @ self.matrix
-        return np.multiply(sums, scale, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A map's tiles, each with a margin of zeros, and the order in which positions are coded."""
-
-    height: int
-    width: int
-    tile: int
-
-    @cached_property
-    def tiles(self) -> tuple[int, int]:
-        """Rows and columns of tiles."""
-        return -(-self.height // self.tile), -(-self.width // self.tile)
-
-    @cached_property
-    def _block(self) -> tuple[int, int]:
-        return (
-            min(self.tile, self.height) + MARGIN,
-            min(self.tile, self.width) + 2 * MARGIN,
-        )
-
-    @property
-    def cells(self) -> int:
-        """Rows of an array that holds the laid-out map."""
-        rows, columns = self._block
-        return self.tiles[0] * self.tiles[1] * rows * columns
-
-    @cached_property
-    def order(self) -> tuple[Ints, Ints, Ints]:
-        """Indices into the layout and into the plain map in coding order, and each step's start.
-
-        Ordered by wavefront step `x + 2 y` within the tile, then by tile, then by row.
-        """
-        y, x = np.divmod(np.arange(self.height * self.width), self.width)
-        tile_y, local_y = np.divmod(y, self.tile)
-        tile_x, local_x = np.divmod(x, self.tile)
-        tile = tile_y * self.tiles[1] + tile_x
-        step = local_x + 2 * local_y
-        order = np.lexsort((local_y, tile, step))
-        rows, columns = self._block
-        index = (tile * rows + local_y + MARGIN) * columns + local_x + MARGIN
-        starts = np.flatnonzero(np.diff(step[order], prepend=-1))
-        return index[order], order, np.append(starts, len(order))
-
-    def taps(self, radius: int, inclusive: bool) -> Ints:
-        """Offsets of a causal kernel's taps in the layout, rows from the top, left to right."""
-        columns = self._block[1]
-        offsets = [
-            -up * columns + across
-            for up in range(radius, 0, -1)
-            for across in range(-radius, min(radius, up) + 1)
-        ]
-        offsets += list(range(-radius, 1 if inclusive else 0))
-        return np.array(offsets)
+        products = sums.astype(np.float64)
+        products *= scale
+        return products
 
 
 class IntegerPixelCNN:
@@ -194,8 +146,8 @@ class IntegerPixelCNN:
             rows = [part[f"to_slice.{i}.{kind}"] for i in count]
             part[f"to_slice.{kind}"] = np.concatenate(rows)
         self.to_slices = Linear(part, "to_slice", ACTIVATION_LEVELS)
-        self.previous = [Linear(part, f"previous.{i}", INPUT_MAX) for i in count]
-        self.heads = [Linear(part, f"head.{i}", ACTIVATION_LEVELS) for i in count]
+        self.previous = [Linear(part, f"previous.{i}", INPUT_MAX).folded() for i in count]
+        self.heads = [Linear(part, f"head.{i}", ACTIVATION_LEVELS).folded() for i in count]
         self.embedding = part["embedding"].astype(np.float64)  # (positions of the scale, width)
         self.unit = part["unit"].astype(np.float64)  # (positions of the scale, channels)
         self.inverse_unit = part["inverse_unit"].astype(np.float64)
@@ -225,38 +177,55 @@ class Coding:
         self.condition = condition
         self._context_taps = layout.taps(2, inclusive=False)
         self._spatial_taps = layout.taps(1, inclusive=True)
-        self._unit = prior.unit[level] * 2.0**-UNIT_SHIFT
-        # The half for rounding and the start of the table, in what the logarithm is given in.
-        first = (0.5 - SCALE_LOWEST * SCALE_STEP) * 2.0**HEAD_SHIFT / SCALE_STEP
-        self._scale_offset = prior.log_scale[level] + first
+        self._slices = [Slice(prior, i, level) for i in range(len(prior.slices))]
+
+    def open(self, begin: int, end: int) -> None:
+        """Make room for some steps, in order."""
+        reused = self.layout.reused(begin, end)
+        if len(reused):
+            for rows in (self.inputs, *self.activations):
+                rows.reshape(self.layout.held, self.layout.lines, -1)[reused] = 0
 
     def put(self, cells: Ints, inputs: NDArray[Any]) -> None:
         """Store codewords as the network sees them (n, channels)."""
         self.inputs[cells] = inputs
 
-    def hidden(self, cells: Ints, places: Ints) -> Doubles:
+    def start(self, places: Ints) -> Doubles:
+        """What positions start from, whatever their context, in fixed point (n, width)."""
+        # The half for rounding to activations is in here, once for all layers.
+        base = self.prior.embedding[self.level] + 2 ** (ACTIVATION_SHIFT - 1)
+        f = np.empty((len(places), len(base)))
+
+        def work(rows: slice) -> None:
+            f[rows] = base
+            if self.prior.condition is not None:
+                assert self.condition is not None
+                f[rows] += self.prior.condition(self.condition[places[rows]])
+
+        share(work, len(places))
+        return f
+
+    def hidden(self, cells: Ints, start: Doubles, one_step: bool = False) -> Doubles:
         """What all slices share, side by side as in `shares`, in fixed point (n, outputs).
 
-        `cells` index the layout, `places` the plain map.  All positions that the given ones depend
-        on must have been put, and passed to `hidden` before or be among the given ones.
+        `start` is what `start` gives for these positions.  All positions that they depend on must
+        have been put, and passed to `hidden` before or be among the given ones; if these are
+        `one_step`, none depends on another and threads need not wait for each other.
         """
         prior = self.prior
-        f = np.empty((len(cells), prior.embedding.shape[1]))
+        f = np.empty_like(start)
         out = np.empty((len(cells), prior.to_slices.matrix.shape[1]))
 
         def finish(layer: int, rows: slice) -> None:
-            active = activate(f[rows])
+            active = _to_activations(f[rows] * 2.0**-ACTIVATION_SHIFT)
             if layer < len(self.activations):
                 self.activations[layer][cells[rows]] = active
             else:
                 out[rows] = prior.to_slices(active)
 
-        def start(rows: slice) -> None:
-            f[rows] = prior.context(_gather(self.inputs, cells[rows], self._context_taps))
-            f[rows] += prior.embedding[self.level]
-            if prior.condition is not None:
-                assert self.condition is not None
-                f[rows] += prior.condition(self.condition[places[rows]])
+        def begin(rows: slice) -> None:
+            context = prior.context(_gather(self.inputs, cells[rows], self._context_taps))
+            np.add(context, start[rows], out=f[rows])
             finish(0, rows)
 
         def add(layer: int, rows: slice) -> None:
@@ -264,9 +233,15 @@ class Coding:
             f[rows] += prior.pointwise[layer](prior.spatial[layer].activations(seen))
             finish(layer + 1, rows)
 
-        share(start, len(cells))
-        for layer in range(len(self.activations)):
-            share(partial(add, layer), len(cells))
+        layers = range(len(self.activations))
+        stages: list[Callable[[slice], None]] = [begin, *(partial(add, i) for i in layers)]
+
+        def all_stages(rows: slice) -> None:
+            for stage in stages:
+                stage(rows)
+
+        for work in [all_stages] if one_step else stages:
+            share(work, len(cells))
         return out
 
     def features(self, hidden: Doubles, seen: NDArray[Any], slice_index: int) -> Doubles:
@@ -275,31 +250,75 @@ class Coding:
         `seen` are the codewords of the slices before it (n, at least their channels) as the network
         sees them.
         """
-        prior, i = self.prior, slice_index
-        start, end = prior.starts[i : i + 2]
-        u = hidden[:, prior.shares[i]]
-        if start:
-            u = prior.previous[i](seen[:, :start]) + u
-        features = prior.heads[i](activate(u)).reshape(len(u), end - start, 4)
-        _clamp(features, -HEAD_MAX, HEAD_MAX)
-        step = features[..., 1] + self._scale_offset[start:end]
-        step *= SCALE_STEP * 2.0**-HEAD_SHIFT
-        # Rounds down what is not negative; of the rest, all is clipped.
-        precision = prior.precision.take(step.astype(np.int64), mode="clip")
-        mean = features[..., 0] * self._unit[start:end]
+        return self._slices[slice_index].features(hidden, seen)
+
+
+class Slice:
+    """The layers of one slice at one level, from what all slices share to features."""
+
+    def __init__(self, prior: IntegerPixelCNN, index: int, level: int) -> None:
+        self._start, end = prior.starts[index : index + 2]
+        self._share = prior.shares[index]
+        channels = slice(self._start, end)
+        matrix, offset = prior.previous[index]
+        self._previous = matrix * 2.0**-ACTIVATION_SHIFT
+        self._offset = offset * 2.0**-ACTIVATION_SHIFT + 0.5
+        if not self._start:
+            self._offset = np.full_like(offset, 0.5)
+        matrix, offset = prior.heads[index]
+        # Of the four numbers of a channel, the second is made an entry of the precision table:
+        # steps of the table, the half for rounding, and its start, folded in; then it is clamped
+        # to what the clamped logarithm would give and to the table.
+        step = SCALE_STEP * 2.0**-HEAD_SHIFT
+        first = (prior.log_scale[level, channels]) * step + 0.5 - SCALE_LOWEST * SCALE_STEP
+        self._head = matrix.reshape(len(matrix), -1, 4).copy()
+        self._head[:, :, 1] *= step
+        self._head = self._head.reshape(matrix.shape)
+        offsets = offset.reshape(-1, 4).copy()
+        offsets[:, 1] = offsets[:, 1] * step + first
+        self._head_offset = offsets.reshape(-1)
+        last = len(prior.precision) - 1
+        bounds = np.full((2, end - self._start, 4), float(HEAD_MAX))
+        bounds[0] *= -1
+        bounds[:, :, 1] = np.clip(np.floor(bounds[:, :, 1] * step + first), 0, last)
+        self._low, self._high = bounds.reshape(2, -1)
+        self._tail = np.tile([1.0, 1.0, 2.0**TAIL_SHIFT, 2.0**TAIL_SHIFT], end - self._start)
+        self._precision = prior.precision
+        self._unit = prior.unit[level, channels] * 2.0**-UNIT_SHIFT
+
+    def features(self, hidden: Doubles, seen: NDArray[Any]) -> Doubles:
+        """See `Coding.features`."""
+        u = hidden[:, self._share] * 2.0**-ACTIVATION_SHIFT
+        u += self._offset
+        if self._start:
+            u += self._products(seen[:, : self._start], self._previous)
+        _clamp(u, 0, ACTIVATION_LEVELS)
+        y = self._products(np.floor(u, out=u), self._head)
+        y += self._head_offset
+        np.floor(y, out=y)
+        np.maximum(y, self._low, out=y)
+        np.minimum(y, self._high, out=y)
+        y *= self._tail
+        features = y.reshape(len(y), -1, 4)
+        precision = self._precision.take(features[..., 1].astype(np.int64))
+        mean = features[..., 0] * self._unit
         mean += 0.5
         np.floor(mean, out=mean)
         _clamp(mean, -MEAN_MAX, MEAN_MAX)
         mean *= precision
         np.multiply(mean, 2, out=features[..., 0])
         features[..., 1] = precision
-        features[..., 2:] *= 2.0**TAIL_SHIFT
         return features
+
+    def _products(self, x: NDArray[Any], matrix: Doubles) -> Doubles:
+        products: Doubles = x @ matrix
+        return products
 
 
 def _gather(rows: NDArray[Any], cells: Ints, taps: Ints) -> NDArray[Any]:
     """Rows of the neighbours of each cell side by side, (n, taps * channels)."""
-    gathered: NDArray[Any] = rows.take(cells[:, None] + taps, axis=0).reshape(len(cells), -1)
+    near = rows.take(cells[:, None] + taps, axis=0, mode="wrap")
+    gathered: NDArray[Any] = near.reshape(len(cells), -1)
     return gathered
 
 

@@ -7,8 +7,8 @@ takes longer than the work.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
@@ -55,3 +55,18 @@ def each(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Resu
     if min(count(), len(items)) < 2:
         return [work(item) for item in items]
     return list(_pool().map(work, items))
+
+
+def behind(work: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+    """Call `work` with each of the items in turn, while the next one is made here."""
+    if count() < 2:
+        for item in items:
+            work(item)
+        return
+    waiting: Future[object] | None = None
+    for item in items:
+        if waiting is not None:
+            waiting.result()
+        waiting = _pool().submit(work, item)
+    if waiting is not None:
+        waiting.result()
