@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 import vqzip
 from vqzip.bench.metrics import psnr
+from vqzip.choice import Search
 from vqzip.codec import CodecModel, analyse
-from vqzip.codemap import CodeMap, Search
+from vqzip.codemap import CodeMap
 from vqzip.entropy import Codes
 from vqzip.image import load
 from vqzip.quality import level_of_quality

@@ -13,9 +13,9 @@ from PIL import Image
 
 import vqzip
 from vqzip import codec
+from vqzip.choice import Search
 from vqzip.cli import main
 from vqzip.codec import CodecModel
-from vqzip.codemap import Search
 from vqzip.errors import VqzError
 from vqzip.rate import Rate, bracket, fit, psnr_of, reach
 from vqzip.store import load_model

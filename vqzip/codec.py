@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vqzip import bands, codemap
 from vqzip.bands import Pixels, Vectors
-from vqzip.codemap import CodeMap, CodeSource, Search
+from vqzip.choice import Search, choose
+from vqzip.codemap import CodeMap, CodeSource
 from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
 from vqzip.errors import VqzError
@@ -99,10 +100,10 @@ def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> t
     """Codes, and the condition that the bottom map's were chosen under."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
     shape, (coarse, fine) = analysis.shape, analysis.error_weights()
-    top = codemap.choose(model.top, analysis.top_latent(), shape, level, None, coarse, search)
+    top = choose(model.top, analysis.top_latent(), shape, level, None, coarse, search)
     latent = analysis.bottom_latent(_vectors(model.top, top, level))
     condition = _condition(model, top, shape, level)
-    bottom = codemap.choose(model.bottom, latent, _double(shape), level, condition, fine, search)
+    bottom = choose(model.bottom, latent, _double(shape), level, condition, fine, search)
     return Codes(shape, top, bottom), condition
 
 

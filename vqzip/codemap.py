@@ -16,16 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip.entropy import (
-    EXP2_STEP,
     CodebookTable,
     Codes,
     Encoder,
     frequencies,
-    largest,
     look_up,
 )
 from vqzip.integer import (
-    CODEWORD_ONE,
     Bytes,
     Coding,
     Doubles,
@@ -35,9 +32,11 @@ from vqzip.integer import (
 from vqzip.layout import Ints, Layout
 from vqzip.threads import behind, share
 
-RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
 CHUNK = 2048  # positions whose weights are held in memory at once while encoding
 KEPT = 2**16  # cells there is room for while coding, if that is a step
+
+Known = Callable[[Ints], NDArray[np.int8]]
+"""What the prior's network sees of some places, (n, channels)."""
 
 
 @dataclass(frozen=True)
@@ -69,87 +68,37 @@ class CodeMap:
         rows = [np.interp(at, known, w) for w in self.weight.T]
         return np.array(rows, np.float32)
 
+    def coding(self, shape: tuple[int, int], level: int, condition: Bytes | None) -> Coding:
+        """A state of coding a map of so many rows and columns, in which nothing is known."""
+        whole = Layout(*shape, self.tile)
+        layout = replace(whole, window=max(KEPT // whole.lines, 1))
+        return Coding(self.prior, layout, level, condition)
+
+    def inputs(self, level: int) -> list[NDArray[np.int8]]:
+        """What the prior sees of each slice's codewords, (G, K, d)."""
+        seen = []
+        for start, book in zip(self.prior.starts, self.books(level), strict=False):
+            by_channel = book.codewords.transpose(1, 0, 2)
+            flat = self.prior.inputs(by_channel.reshape(book.size, -1), level, start)
+            seen.append(flat.reshape(by_channel.shape).transpose(1, 0, 2).copy())
+        return seen
+
+    def seen(self, codes: list[Codes], level: int) -> Known:
+        """What the prior sees of codes."""
+        inputs = self.inputs(level)
+
+        def known(places: Ints) -> NDArray[np.int8]:
+            found = [look_up(table, c[places]) for table, c in zip(inputs, codes, strict=True)]
+            return np.concatenate(found, axis=1)
+
+        return known
+
 
 class CodeSource(Protocol):
     """Where codes come from: a `Decoder` reads them, a `Sampler` draws them."""
 
     def get(self, weights: Doubles) -> NDArray[np.int32]:
         """The next codes (n,), given weights (n, K)."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """How codes are chosen."""
-
-    sweeps: int = 1
-    """How often, each time in the context of the choice before; 0 for the nearest codes."""
-    fidelity: float = 1.0
-    """Above 1, more bits than the level would take are spent on codes that are closer."""
-
-
-def choose(
-    code_map: CodeMap,
-    latent: Floats,
-    shape: tuple[int, int],
-    level: int,
-    condition: Bytes | None,
-    emphasis: Floats,
-    search: Search,
-) -> list[Codes]:
-    """Codes of latents (positions, channels) by distortion plus bits.
-
-    By the frequencies that the prior gives in the context of the codes before, the first time in
-    that of the latents themselves.  `emphasis` (positions, 1) is how much distortion counts.
-    """
-    books = code_map.books(level)
-    weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
-    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-    if search.sweeps == 0:
-        # Emphasis, the same for all channels, does not change which one is nearest.
-        weights = np.broadcast_to(weight, latent.shape)
-        pairs = zip(books, parts, strict=True)
-        return [_best(book, latent[:, part], weights[:, part], None) for book, part in pairs]
-    coding = _coding(code_map, shape, level, condition)
-
-    def of_latents(places: Ints) -> NDArray[np.int8]:
-        return code_map.prior.inputs(np.rint(latent[places] * CODEWORD_ONE), level)
-
-    codes: list[Codes] = []
-    for sweep in range(search.sweeps):
-        known: Callable[[Ints], NDArray[np.int8]] = of_latents
-        if sweep > 0:
-            coding = _coding(code_map, shape, level, condition)
-            known = _of_codes(code_map, codes, level)
-        codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
-        for cells, places, _ in _filled(coding, known):
-            _choose_given(coding, cells, places, latent, weight * emphasis[places], books, codes)
-    return codes
-
-
-def _choose_given(
-    coding: Coding,
-    cells: Ints,
-    places: Ints,
-    latent: Floats,
-    weight: Floats,
-    books: list[CodebookTable],
-    codes: list[Codes],
-) -> None:
-    """Set the codes of some positions by error and bits, in the context that `coding` holds.
-
-    `weight` (positions that are chosen for, channels) is the distortion of a squared code unit.
-    """
-    hidden, starts = coding.hidden(cells, coding.start(places)), coding.prior.starts
-
-    def choose_rows(rows: slice) -> None:
-        points, seen = latent[places[rows]], coding.inputs[cells[rows]]
-        for i, book in enumerate(books):
-            if book.size > 1:
-                part = slice(*starts[i : i + 2])
-                features = coding.features(hidden[rows], seen, i)
-                codes[i][places[rows]] = _best(book, points[:, part], weight[rows, part], features)
-
-    share(choose_rows, len(cells))
 
 
 def _weights(
@@ -166,35 +115,7 @@ def _weights(
     return weights
 
 
-def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
-    """Codes (n, G) of least squared error, plus bits if there are features."""
-    codes = np.zeros((len(points), book.groups), np.uint16)
-    if book.size == 1:
-        return codes
-    for start in range(0, len(points), book.rows):
-        block = slice(start, start + book.rows)
-        score = book.closeness(points[block], weight[block])
-        if features is not None:
-            likely = book.logits(features[block])
-            rows = likely.reshape(-1, book.size)
-            rows -= largest(rows)
-            score += np.maximum(likely, RAREST, out=likely)
-        codes[block] = score.argmax(2)
-    return codes
-
-
-def _coding(
-    code_map: CodeMap, shape: tuple[int, int], level: int, condition: Bytes | None
-) -> Coding:
-    """A state in which nothing is known."""
-    whole = Layout(*shape, code_map.tile)
-    layout = replace(whole, window=max(KEPT // whole.lines, 1))
-    return Coding(code_map.prior, layout, level, condition)
-
-
-def _filled(
-    coding: Coding, known: Callable[[Ints], NDArray[np.int8]]
-) -> Iterator[tuple[Ints, Ints, Ints]]:
+def filled(coding: Coding, known: Known) -> Iterator[tuple[Ints, Ints, Ints]]:
     """The coding order in runs of whole wavefront steps of about CHUNK positions.
 
     Cells, places, and where each step starts among them.  In `coding`, all codes are known so far:
@@ -211,29 +132,6 @@ def _filled(
         coding.open(begin, end)
         share(partial(put, first), last - first)
         yield cells[first:last], places[first:last], starts[begin : end + 1] - first
-
-
-def _inputs(code_map: CodeMap, level: int) -> list[NDArray[np.int8]]:
-    """What the prior sees of each slice's codewords, (G, K, d)."""
-    prior, seen = code_map.prior, []
-    for start, book in zip(prior.starts, code_map.books(level), strict=False):
-        by_channel = book.codewords.transpose(1, 0, 2)
-        flat = prior.inputs(by_channel.reshape(book.size, -1), level, start)
-        seen.append(flat.reshape(by_channel.shape).transpose(1, 0, 2).copy())
-    return seen
-
-
-def _of_codes(
-    code_map: CodeMap, codes: list[Codes], level: int
-) -> Callable[[Ints], NDArray[np.int8]]:
-    """What the prior sees of the codes of some places, (n, channels)."""
-    inputs = _inputs(code_map, level)
-
-    def known(places: Ints) -> NDArray[np.int8]:
-        seen = [look_up(table, c[places]) for table, c in zip(inputs, codes, strict=True)]
-        return np.concatenate(seen, axis=1)
-
-    return known
 
 
 def encode(
@@ -280,8 +178,8 @@ def _coded(
     In lists of some steps.
     """
     books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
-    coding = _coding(code_map, shape, level, condition)
-    for cells, places, starts in _filled(coding, _of_codes(code_map, codes, level)):
+    coding = code_map.coding(shape, level, condition)
+    for cells, places, starts in filled(coding, code_map.seen(codes, level)):
         hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
         slices = [
             (book.groups, codes[i][places].reshape(-1), _weights(coding, i, book, hidden, seen))
@@ -303,8 +201,8 @@ def decode(
 ) -> list[Codes]:
     """A map's codes, from a stream or wherever else the decoder has them."""
     books = code_map.books(level)
-    coding = _coding(code_map, shape, level, condition)
-    inputs = [table.astype(np.float64) for table in _inputs(code_map, level)]
+    coding = code_map.coding(shape, level, condition)
+    inputs = [table.astype(np.float64) for table in code_map.inputs(level)]
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
     cells, places, starts = coding.layout.order
     codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]

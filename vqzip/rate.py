@@ -105,8 +105,8 @@ def encode_at_rate(
     Raises:
         VqzError: Not even the lowest or the highest level meets it.
     """
+    from vqzip.choice import Search
     from vqzip.codec import encode, pack
-    from vqzip.codemap import Search
 
     height, width, _ = picture.pixels.shape
 
@@ -239,8 +239,8 @@ def _least(limit: int) -> int:
 
 def _reach(codec: CodecModel, picture: Picture, target: float, effort: int) -> tuple[int, Codes]:
     """The lowest level whose decoded picture has a PSNR, and its codes."""
+    from vqzip.choice import Search
     from vqzip.codec import analyse, synthesise
-    from vqzip.codemap import Search
 
     height, width, _ = picture.pixels.shape
     kept: dict[int, Codes] = {}

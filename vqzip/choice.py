@@ -1,0 +1,113 @@
+"""Which codes the encoder takes: those of least distortion plus bits.
+
+Entropy-constrained vector quantization (Chou, Lookabaugh & Gray 1989) with the prior's own
+frequencies.  Decoders know nothing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqzip.codemap import CodeMap, Known, filled
+from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, largest
+from vqzip.integer import CODEWORD_ONE, Bytes, Coding, Doubles, Floats
+from vqzip.layout import Ints
+from vqzip.threads import share
+
+RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
+
+
+@dataclass(frozen=True)
+class Search:
+    """How codes are chosen."""
+
+    sweeps: int = 1
+    """How often, each time in the context of the choice before; 0 for the nearest codes."""
+    fidelity: float = 1.0
+    """Above 1, more bits than the level would take are spent on codes that are closer."""
+
+
+def choose(
+    code_map: CodeMap,
+    latent: Floats,
+    shape: tuple[int, int],
+    level: int,
+    condition: Bytes | None,
+    emphasis: Floats,
+    search: Search,
+) -> list[Codes]:
+    """Codes of latents (positions, channels) by distortion plus bits.
+
+    By the frequencies that the prior gives in the context of the codes before, the first time in
+    that of the latents themselves.  `emphasis` (positions, 1) is how much distortion counts.
+    """
+    books = code_map.books(level)
+    weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
+    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
+    if search.sweeps == 0:
+        # Emphasis, the same for all channels, does not change which one is nearest.
+        weights = np.broadcast_to(weight, latent.shape)
+        pairs = zip(books, parts, strict=True)
+        return [_best(book, latent[:, part], weights[:, part], None) for book, part in pairs]
+    coding = code_map.coding(shape, level, condition)
+
+    def of_latents(places: Ints) -> NDArray[np.int8]:
+        return code_map.prior.inputs(np.rint(latent[places] * CODEWORD_ONE), level)
+
+    codes: list[Codes] = []
+    for sweep in range(search.sweeps):
+        known: Known = of_latents
+        if sweep > 0:
+            coding = code_map.coding(shape, level, condition)
+            known = code_map.seen(codes, level)
+        codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
+        for cells, places, _ in filled(coding, known):
+            _choose_given(coding, cells, places, latent, weight * emphasis[places], books, codes)
+    return codes
+
+
+def _choose_given(
+    coding: Coding,
+    cells: Ints,
+    places: Ints,
+    latent: Floats,
+    weight: Floats,
+    books: list[CodebookTable],
+    codes: list[Codes],
+) -> None:
+    """Set the codes of some positions by error and bits, in the context that `coding` holds.
+
+    `weight` (positions that are chosen for, channels) is the distortion of a squared code unit.
+    """
+    hidden, starts = coding.hidden(cells, coding.start(places)), coding.prior.starts
+
+    def choose_rows(rows: slice) -> None:
+        points, seen = latent[places[rows]], coding.inputs[cells[rows]]
+        for i, book in enumerate(books):
+            if book.size > 1:
+                part = slice(*starts[i : i + 2])
+                features = coding.features(hidden[rows], seen, i)
+                codes[i][places[rows]] = _best(book, points[:, part], weight[rows, part], features)
+
+    share(choose_rows, len(cells))
+
+
+def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
+    """Codes (n, G) of least squared error, plus bits if there are features."""
+    codes = np.zeros((len(points), book.groups), np.uint16)
+    if book.size == 1:
+        return codes
+    for start in range(0, len(points), book.rows):
+        block = slice(start, start + book.rows)
+        score = book.closeness(points[block], weight[block])
+        if features is not None:
+            likely = book.logits(features[block])
+            rows = likely.reshape(-1, book.size)
+            rows -= largest(rows)
+            score += np.maximum(likely, RAREST, out=likely)
+        codes[block] = score.argmax(2)
+    return codes
