@@ -25,7 +25,7 @@ STABILIZERS = (0.01**2, 0.03**2)
 class LossConfig:
     """Weight of the levels against each other, and of the kinds of distortion."""
 
-    level_balance: float = 0.35
+    level_balance: float = 0.5
     """Samples are weighted by lambda^-level_balance, so that no level dominates."""
     reference_lambda: float = 0.01
     structure: float = 100.0
