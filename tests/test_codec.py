@@ -23,9 +23,10 @@ from vqzip import threads as vqzip_threads
 from vqzip.choice import Search, choose
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
+from vqzip.coding import Coding
 from vqzip.entropy import CodebookTable, Encoder, frequencies
 from vqzip.errors import VqzError
-from vqzip.integer import Coding, Tensors
+from vqzip.integer import Tensors
 from vqzip.layout import Layout
 from vqzip.vqvae import Transform, TransformConfig
 

@@ -30,7 +30,8 @@ from safetensors.numpy import load_file
 import vqzip
 from vqzip import container
 from vqzip.codec import CodecModel, unpack
-from vqzip.integer import Doubles, Linear, Slice
+from vqzip.coding import Slice
+from vqzip.integer import Doubles, Linear
 from vqzip.store import models_folder
 
 TESTS = Path(__file__).parent

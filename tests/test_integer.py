@@ -15,12 +15,12 @@ from torch import Tensor
 from vqzip import codec
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
+from vqzip.coding import Coding
 from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import frequencies
 from vqzip.errors import VqzError
 from vqzip.integer import (
     Bytes,
-    Coding,
     Doubles,
     IntegerPixelCNN,
     Linear,

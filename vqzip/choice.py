@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip.codemap import CodeMap, Known, filled
+from vqzip.coding import Coding
 from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, largest
-from vqzip.integer import CODEWORD_ONE, Bytes, Coding, Doubles, Floats
+from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
 from vqzip.threads import share
 

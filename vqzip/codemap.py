@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vqzip.coding import Coding
 from vqzip.entropy import (
     CodebookTable,
     Codes,
@@ -24,7 +25,6 @@ from vqzip.entropy import (
 )
 from vqzip.integer import (
     Bytes,
-    Coding,
     Doubles,
     Floats,
     IntegerPixelCNN,
