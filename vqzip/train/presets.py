@@ -96,8 +96,10 @@ def _more() -> Preset:
 
 
 def _joint() -> Preset:
-    """The joint stage of `photo` alone, from a model that has codebooks."""
-    return Preset(relaxed_share=0.0)
+    """The joint stage of `photo` alone, from a model that has codebooks: to come to an end."""
+    return Preset(
+        joint_optim=OptimConfig(adam_rate=2e-4, muon_rate=4e-4), joint_decay=1.0, relaxed_share=0.0
+    )
 
 
 def _encoder() -> Preset:
