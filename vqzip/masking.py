@@ -2,8 +2,8 @@
 
 Errors disappear in texture and are seen at once in smooth areas.  A weight falls with the local
 variance of brightness as in the variance-adaptive quantization of video encoders, and as the
-structural similarity of Wang et al. 2004 weighs squared errors.  It decides how the encoder chooses
-codes, and how training weighs pixels; decoders know nothing of it.
+structural similarity of Wang et al. 2004 weighs squared errors.  It decides how codes are chosen;
+decoders know nothing of it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from torch import Tensor
 
 from vqzip.vqvae import BOTTOM_STRIDE
 
-EXPONENT = 0.35
+EXPONENT = 0.2
 """Weights are the variance to the power of minus this."""
 TYPICAL_VARIANCE = 0.002
 """Where an error has weight one; pixels are in [0, 1]."""
 LEAST_VARIANCE = 1e-5
-LIGHTEST, HEAVIEST = 0.25, 8.0
 
 
 def error_weight(image: Tensor) -> Tensor:
@@ -31,7 +30,7 @@ def error_weight(image: Tensor) -> Tensor:
     mean = F.avg_pool2d(around, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
     variance = F.avg_pool2d(around.square(), 2 * BOTTOM_STRIDE, BOTTOM_STRIDE) - mean.square()
     relative = variance.clamp_min(LEAST_VARIANCE) / TYPICAL_VARIANCE
-    return relative.pow(-EXPONENT).clamp(LIGHTEST, HEAVIEST)
+    return relative.pow(-EXPONENT)
 
 
 def coarser(weight: Tensor) -> Tensor:

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from vqzip.masking import error_weight
 from vqzip.model import Model
-from vqzip.vqvae import BOTTOM_STRIDE
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales of MS-SSIM, fine to coarse (Wang, Simoncelli & Bovik 2003)."""
@@ -25,10 +22,10 @@ STABILIZERS = (0.01**2, 0.03**2)
 class LossConfig:
     """Weight of the levels against each other, and of the kinds of distortion."""
 
-    level_balance: float = 0.5
+    level_balance: float = 0.35
     """Samples are weighted by lambda^-level_balance, so that no level dominates."""
     reference_lambda: float = 0.01
-    structure: float = 100.0
+    structure: float = 200.0
     """Weight of 1 - MS-SSIM beside 255^2 * MSE; a model for MS-SSIM alone would take 1280."""
 
 
@@ -66,7 +63,7 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
             luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
             similarity = similarity * luminance
         else:
-            x, y = (F.avg_pool2d(image, 2) for image in (x, y))
+            x, y = (torch.nn.functional.avg_pool2d(image, 2) for image in (x, y))
         result = result * similarity.mean((2, 3)).clamp_min(1e-6) ** weight
     return result.mean(1)
 
@@ -76,13 +73,10 @@ def rate_distortion_loss(
 ) -> Tensor:
     """`lambda (255^2 MSE + structure (1 - MS-SSIM)) + bits per pixel`, levels balanced; a scalar.
 
-    The MSE is weighted by `masking.error_weight`.
-
     `out` has the decoded "image" (B, 3, H, W) and the bits per pixel "top" and "bottom" (B,).
     """
     lam = model.transform.config.lagrangian(level)
-    error = (out["image"] - image).square().mean(1, keepdim=True)
-    distortion = 255**2 * (F.avg_pool2d(error, BOTTOM_STRIDE) * error_weight(image)).mean((1, 2, 3))
+    distortion = 255**2 * (out["image"] - image).square().mean((1, 2, 3))
     if config.structure:
         distortion = distortion + config.structure * (1 - ms_ssim(out["image"], image))
     loss = lam * distortion + out["top"] + out["bottom"]

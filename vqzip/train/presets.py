@@ -19,9 +19,7 @@ class Preset:
     """A model's shape and its training recipe."""
 
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(
-            transform=TransformConfig(refine_width=48, level_biases=1)
-        )
+        default_factory=lambda: ModelConfig(transform=TransformConfig(refine_width=48))
     )
     data: DataConfig = field(default_factory=DataConfig)
     relaxed: LossConfig = field(default_factory=LossConfig)
