@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import vqzip
+from vqzip.model import Model
 from vqzip.train.command import train
 from vqzip.train.data import DataConfig, batches, find_photos, split
-from vqzip.train.loop import PlanConfig, rate_fraction, stratified
+from vqzip.train.loop import PlanConfig, Progress, rate_fraction, stratified
 from vqzip.train.optim import Muon, OptimConfig, orthogonalize
 from vqzip.train.presets import PRESETS, Preset
 
@@ -86,8 +88,6 @@ def test_two_processes_end_with_one_model(photos: Path, tmp_path: Path) -> None:
 
 
 def test_curve_has_rows_for_held_out_photos(photos: Path, tmp_path: Path) -> None:
-    from vqzip.model import Model
-    from vqzip.train.loop import Progress
     from vqzip.train.validate import Validation
 
     recipe = PRESETS["tiny"]()
@@ -100,6 +100,29 @@ def test_curve_has_rows_for_held_out_photos(photos: Path, tmp_path: Path) -> Non
     assert [row["quality"] for row in rows] == ["0.2", "0.5", "0.8"]
     assert {row["hours"] for row in rows} == {"0.500"}
     assert len(said) == 1
+
+
+def test_held_out_photos_are_measured_whole(photos: Path, tmp_path: Path) -> None:
+    from vqzip.train.validate import MULTIPLE, PHOTOS, Validation
+
+    sizes: list[tuple[int, ...]] = []
+
+    def measure(photo: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(tuple(photo.shape))
+        return photo + 0.1 * (1 - 2 * photo), torch.tensor([0.25]) * (1 + level)
+
+    many = [photo for photo in find_photos(photos) for _ in range(PHOTOS)][: 2 * PHOTOS]
+    validation = Validation(many, PRESETS["tiny"](), tmp_path / "curve.tsv")
+    assert len(validation.photos) == PHOTOS
+    model = Model(PRESETS["tiny"]().model)
+    validation._measure(model, measure, Progress(), "joint", lambda _: None)
+    for photo, shape in zip(validation.photos, sizes[:PHOTOS], strict=True):
+        with Image.open(photo) as image:
+            width, height = (side // MULTIPLE * MULTIPLE for side in image.size)
+        assert shape == (1, 3, height, width)
+    with (tmp_path / "curve.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["bpp"] for row in rows] == ["0.3500", "0.5000", "0.6500"]
 
 
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:

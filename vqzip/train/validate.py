@@ -1,4 +1,8 @@
-"""The learning curve: the rate-distortion loss on photos held out of training."""
+"""The learning curve: the rate-distortion loss on photos held out of training.
+
+On whole photos.  On their middles, as large as training's crops, one model was 4 to 7 % better than
+another that was 6 % better in files.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,12 @@ if TYPE_CHECKING:
 LEVELS = (0.2, 0.5, 0.8)
 """Where on the model's range of rates the loss is measured."""
 
+PHOTOS = 10
+"""How many of the held-out photos are measured at most, evenly spaced."""
+
+MULTIPLE = 64
+"""Sides are cut to this, for all scales of MS-SSIM to fit."""
+
 HEADER = "hours\tcrops\tstage\tquality\tbpp\tpsnr\tloss\tms_ssim\n"
 
 
@@ -38,7 +48,7 @@ def last_of_curve(curve: Path) -> tuple[float, int]:
 
 
 class Validation:
-    """Measures a model on the middle of every held-out photo and appends to the curve."""
+    """Measures a model on held-out photos and appends to the curve."""
 
     def __init__(
         self, photos: list[Path], recipe: Preset, curve: Path, before: Path | None = None
@@ -48,9 +58,7 @@ class Validation:
         if before is not None and before.exists() and not curve.exists() and is_first():
             curve.write_text(before.read_text(encoding="utf-8"), encoding="utf-8")
         self.hours, self.crops_before = (0.0, 0) if before is None else last_of_curve(before)
-        size = recipe.data.crop // 64 * 64
-        crops = [c for c in (_middle(path, size) for path in photos) if c is not None]
-        self.crops = torch.stack(crops) if crops else None
+        self.photos = photos[:: max(1, len(photos) // PHOTOS)]
 
     def of(self, stage: str) -> Callable[[Model, Progress, Callable[[str], None]], None]:
         """What measures the models of a stage."""
@@ -102,7 +110,8 @@ class Validation:
         stage: str,
         say: Callable[[str], None],
     ) -> None:
-        if self.crops is None:
+        photos = [photo for photo in map(_whole, self.photos) if photo is not None]
+        if not photos:
             return
         mix_precision(model, False)  # as it will code
         config = model.config.transform
@@ -112,13 +121,11 @@ class Validation:
         lines = []
         one_rate = isinstance(self.recipe, Rung) and self.recipe.one_rate
         for share in (0.0,) if one_rate else LEVELS:
-            level = torch.full((len(self.crops),), share * (config.levels - 1))
-            decoded, bits = measure(self.crops, level)
-            mse = (decoded.clamp(0, 1) - self.crops).square().mean((1, 2, 3))
-            psnr = float(-10 * mse.log10().mean())
-            bpp = float(bits.mean())
-            structure = float(ms_ssim(decoded.clamp(0, 1), self.crops).mean())
-            losses.append(float((config.lagrangian(level) * 255**2 * mse + bits).mean()))
+            level = torch.tensor([share * (config.levels - 1)])
+            lam = float(config.lagrangian(level))
+            found = [_figures(measure, photo, level) for photo in photos]
+            bpp, mse, psnr, structure = torch.tensor(found).mean(0).tolist()
+            losses.append(lam * 255**2 * mse + bpp)
             lines.append(
                 f"{hours:.3f}\t{crops}\t{stage}\t{share}\t{bpp:.4f}\t{psnr:.3f}\t{losses[-1]:.4f}"
                 f"\t{structure:.5f}\n"
@@ -131,13 +138,24 @@ class Validation:
         say(f"held-out loss  {shown}  after {hours:.2f} h")
 
 
-def _middle(path: Path, size: int) -> Tensor | None:
+def _figures(
+    measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], photo: Tensor, level: Tensor
+) -> tuple[float, float, float, float]:
+    """Bits per pixel, mean squared error, PSNR and MS-SSIM of a photo."""
+    decoded, bits = measure(photo, level)
+    mse = (decoded.clamp(0, 1) - photo).square().mean()
+    structure = ms_ssim(decoded.clamp(0, 1), photo)
+    return float(bits), float(mse), float(-10 * mse.log10()), float(structure)
+
+
+def _whole(path: Path) -> Tensor | None:
+    """A photo (1, 3, H, W), or None if it is unreadable or too small to measure."""
     try:
         pixels = np.asarray(load_rgb(path))
     except (OSError, ValueError):
         return None
-    if min(pixels.shape[:2]) < size:
+    height, width = (side // MULTIPLE * MULTIPLE for side in pixels.shape[:2])
+    if min(height, width) < MULTIPLE:
         return None
-    y, x = ((side - size) // 2 for side in pixels.shape[:2])
-    crop = pixels[y : y + size, x : x + size]
-    return torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255
+    cut = torch.from_numpy(pixels[:height, :width].copy())
+    return cut.permute(2, 0, 1)[None].float() / 255
