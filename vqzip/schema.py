@@ -46,11 +46,9 @@ def check_config(config: dict[str, Any]) -> None:
 def _check_size(name: str, value: Any) -> None:
     if name == "lowest_lambda":
         meant = type(value) is float and 0 < value < 1
-    elif name == "level_biases":
-        meant = type(value) is int and value in (0, 1)
     else:
         blocks = name.endswith("_blocks")
-        least = 0 if blocks or name == "refine_width" else 1
+        least = 0 if blocks or name in ("refine_width", "fine_latents") else 1
         meant = type(value) is int and least <= value <= (MOST_BLOCKS if blocks else WIDEST)
     if not meant:
         raise ValueError(f"{name} is {str(value)[:20]}")

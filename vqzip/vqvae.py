@@ -35,10 +35,13 @@ class TransformConfig:
     decoder_blocks: int = 4
     pyramid_channels: int = 5
     """Low-frequency channels whose means the top map starts with."""
+    fine_latents: int = 0
+    """Latents of the bottom map, the last ones, with channels of the lapped transform of their own.
+
+    They bypass the encoder and the decoder, and are part of the bottom map in all else.
+    """
     refine_width: int = 0
     """Width of the decoder's last layers, at stride 4; none if zero."""
-    level_biases: int = 0
-    """1 if blocks have biases of their own at each level, else 0."""
     levels: int = 9
     lowest_lambda: float = 0.0005
 
@@ -51,15 +54,10 @@ class TransformConfig:
 
 
 class Bottleneck(nn.Module):
-    """Residual 1x1 - 3x3 - 1x1 block; starts near the identity.
+    """Residual 1x1 - 3x3 - 1x1 block; starts near the identity."""
 
-    With `levels`, the first layer's bias depends on the level: what is noise at one rate is detail
-    at another.
-    """
-
-    def __init__(self, width: int, levels: int = 0) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.level_bias = nn.Parameter(torch.zeros(levels, width // 2)) if levels else None
         self.reduce = nn.Conv2d(width, width // 2, 1)
         self.mix = nn.Conv2d(width // 2, width // 2, 3, padding=1)
         self.expand = nn.Conv2d(width // 2, width, 1)
@@ -68,12 +66,9 @@ class Bottleneck(nn.Module):
             assert self.expand.bias is not None
             nn.init.zeros_(self.expand.bias)
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Any map (B, width, H, W) to one of the same shape; `level` (B,)."""
-        y: Tensor = self.reduce(x)
-        if self.level_bias is not None:
-            y = y + at_level(self.level_bias, level)
-        y = self.expand(F.silu(self.mix(F.silu(y))))
+    def forward(self, x: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape."""
+        y: Tensor = self.expand(F.silu(self.mix(F.silu(self.reduce(x)))))
         return x + y
 
 
@@ -132,16 +127,27 @@ class Blocks(nn.ModuleList):
 
     mixed_precision = False
 
-    def __init__(self, width: int, count: int, levels: int = 0) -> None:
-        super().__init__(Bottleneck(width, levels) for _ in range(count))
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__(Bottleneck(width) for _ in range(count))
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Any map (B, width, H, W) to one of the same shape; `level` (B,)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape."""
         mixed = self.mixed_precision and self.training
         with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
             for block in self:
-                x = block(x, level)
+                x = block(x)
         return x.float()
+
+
+def _train_last(layer: nn.Conv2d, outputs: int) -> None:
+    """Have gradients reach the last outputs of a layer alone."""
+
+    def masked(gradient: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(gradient[:-outputs]), gradient[-outputs:]])
+
+    for weight in layer.parameters():
+        weight.requires_grad_(True)
+        weight.register_hook(masked)  # type: ignore[no-untyped-call]
 
 
 def _near_zero(inputs: int, outputs: int, size: int = 1) -> nn.Conv2d:
@@ -175,30 +181,31 @@ class Transform(nn.Module):
         super().__init__()
         self.config = config
         width, top = _BASIS, config.top_width
-        biases = config.levels if config.level_biases else 0
         kernels = torch.tensor(lapped_kernels(BOTTOM_STRIDE), dtype=torch.float32)
+        fine = slice(config.bottom_latents - config.fine_latents, config.bottom_latents)
 
-        self.analysis = nn.Conv2d(3, width, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
-        self.encoder = Blocks(width, config.encoder_blocks, biases)
+        analysed = width + config.fine_latents
+        self.analysis = nn.Conv2d(3, analysed, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
+        self.encoder = Blocks(width, config.encoder_blocks)
         self.top_down = _near_zero(width, top, 2)
-        self.top_encoder = Blocks(top, config.top_blocks, biases)
+        self.top_encoder = Blocks(top, config.top_blocks)
         self.top_project = _near_zero(top, config.top_latents)
 
         self.top_embed = _near_zero(config.top_latents, top)
-        self.top_decoder = Blocks(top, config.top_blocks, biases)
+        self.top_decoder = Blocks(top, config.top_blocks)
         self.top_up = _near_zero(top, 4 * width)
 
         self.bottom_merge = _near_zero(2 * width, width)
-        self.bottom_encoder = Blocks(width, config.bottom_blocks, biases)
+        self.bottom_encoder = Blocks(width, config.bottom_blocks)
         self.bottom_project = _near_zero(width, config.bottom_latents)
 
         self.decoder_merge = _near_zero(config.bottom_latents + width, width)
-        self.decoder = Blocks(width, config.decoder_blocks, biases)
-        self.synthesis = Overlapping(width, 3, BOTTOM_STRIDE)
+        self.decoder = Blocks(width, config.decoder_blocks)
+        self.synthesis = Overlapping(analysed, 3, BOTTOM_STRIDE)
         self.refine = Refine(width, config.refine_width) if config.refine_width else None
         with torch.no_grad():
             for lapped in (self.analysis, self.synthesis):
-                lapped.weight.copy_(kernels)
+                lapped.weight.copy_(torch.cat([kernels, kernels[fine]]))
                 assert lapped.bias is not None
                 nn.init.zeros_(lapped.bias)
         self._start_as_pyramid()
@@ -225,7 +232,7 @@ class Transform(nn.Module):
         latents, lowest = self.config.bottom_latents, self.config.pyramid_channels
         for i in range(_BASIS):
             self.bottom_merge.weight[i, i] += 1
-        for i in range(latents):
+        for i in range(latents - self.config.fine_latents):
             self.bottom_project.weight[i, i] += 1
             self.decoder_merge.weight[i, i] += 1
         for i in range(lowest):
@@ -239,8 +246,8 @@ class Transform(nn.Module):
     def freeze_encoder(self, bottom: bool = True) -> None:
         """Keep all that codes depend on as it is, or all but what makes the bottom latent of it.
 
-        The decoder remains to be trained.  The gains stay in any case: the shapes of the codebooks
-        are made for their scale.
+        The decoder remains to be trained, and what makes the fine latents alone.  The gains stay in
+        any case: the shapes of the codebooks are made for their scale.
         """
         self.requires_grad_(False)
         trained = [self.decoder_merge, self.decoder, self.synthesis, self.refine]
@@ -251,39 +258,53 @@ class Transform(nn.Module):
                 part.requires_grad_(True)
         self.bottom_ungain.requires_grad_(True)
         self.decoder_scale.requires_grad_(True)
+        if self.config.fine_latents:
+            _train_last(self.analysis, self.config.fine_latents)
+            if bottom:
+                _train_last(self.bottom_project, self.config.fine_latents)
 
     def features(self, image: Tensor, level: Tensor) -> Tensor:
-        """Image (B, 3, H, W) to encoder features (B, 192, H/8, W/8)."""
+        """Image (B, 3, H, W) to encoder features (B, 192 + fine_latents, H/8, W/8)."""
         overlap = BOTTOM_STRIDE // 2
         padded = F.pad(image - 0.5, (overlap,) * 4, mode="replicate")
-        features: Tensor = self.encoder(self.analysis(padded), level)
-        return features * (1 + at_level(self.encoder_scale, level))
+        coarse, fine = self._split(self.analysis(padded))
+        features: Tensor = self.encoder(coarse) * (1 + at_level(self.encoder_scale, level))
+        return torch.cat([features, fine], 1)
+
+    def _split(self, features: Tensor) -> tuple[Tensor, ...]:
+        """What goes through the encoder, and what fine latents see as it is."""
+        return torch.split(features, [_BASIS, self.config.fine_latents], 1)
 
     def top_latent(self, features: Tensor, level: Tensor) -> Tensor:
         """Features to the top latent (B, top_latents, H/16, W/16) in code units."""
-        latent: Tensor = self.top_project(self.top_encoder(self.top_down(features), level))
+        coarse, _ = self._split(features)
+        latent: Tensor = self.top_project(self.top_encoder(self.top_down(coarse)))
         return latent * at_level(self.top_gain, level).exp()
 
     def decode_top(self, vectors: Tensor, level: Tensor) -> Tensor:
         """Top code vectors to what the bottom level knows of them, h (B, 192, H/8, W/8)."""
         x = vectors * at_level(self.top_ungain, level).exp()
-        x = self.top_decoder(self.top_embed(x), level)
+        x = self.top_decoder(self.top_embed(x))
         h: Tensor = F.pixel_shuffle(self.top_up(x), 2)
         return h
 
     def bottom_latent(self, features: Tensor, h: Tensor, level: Tensor) -> Tensor:
         """Features and h to the bottom latent (B, bottom_latents, H/8, W/8) in code units."""
-        x = self.bottom_encoder(self.bottom_merge(torch.cat([features, h], 1)), level)
+        coarse, fine = self._split(features)
+        x = self.bottom_encoder(self.bottom_merge(torch.cat([coarse, h], 1)))
         latent: Tensor = self.bottom_project(x)
+        latent = latent + F.pad(fine, (0, 0, 0, 0, latent.shape[1] - fine.shape[1], 0))
         return latent * at_level(self.bottom_gain, level).exp()
 
     def decode(self, vectors: Tensor, h: Tensor, level: Tensor) -> Tensor:
         """Bottom code vectors and h to the image (B, 3, H, W), not clamped to [0, 1]."""
-        x = vectors * at_level(self.bottom_ungain, level).exp()
-        x = self.decoder_merge(torch.cat([x, h], 1)) * (1 + at_level(self.decoder_scale, level))
-        x = self.decoder(x, level)
+        scaled = vectors * at_level(self.bottom_ungain, level).exp()
+        x = self.decoder_merge(torch.cat([scaled, h], 1))
+        x = self.decoder(x * (1 + at_level(self.decoder_scale, level)))
+        fine = scaled[:, scaled.shape[1] - self.config.fine_latents :]
         margin = BOTTOM_STRIDE + BOTTOM_STRIDE // 2
-        image: Tensor = self.synthesis(F.pad(x, (1, 1, 1, 1), mode="replicate"))
+        spread = F.pad(torch.cat([x, fine], 1), (1, 1, 1, 1), mode="replicate")
+        image: Tensor = self.synthesis(spread)
         image = image[:, :, margin:-margin, margin:-margin]
         if self.refine is not None:
             image = self.refine(x, image)

@@ -37,6 +37,8 @@ class CodebookConfig:
     caution: float = 1.5
     """Factor on measured distortion weights: errors of choice are less random than the probe's."""
     batches: int = 8
+    rarest: float = 5e-4
+    """A slice whose codes are rarely other than their most frequent ones is not coded at all."""
 
 
 def frequent_points(points: Tensor, limit: int) -> Tensor:
@@ -99,7 +101,7 @@ def fit(latent: Tensor, farthest: Tensor, config: CodebookConfig) -> Codebook:
     return _grid(latent, farthest, config)
 
 
-def _assemble(books: Sequence[Sequence[Codebook]], slices: tuple[int, ...]) -> Quantizer:
+def assemble(books: Sequence[Sequence[Codebook]], slices: tuple[int, ...]) -> Quantizer:
     """The quantizer that has these codebooks, those of each level in the order of slices."""
     groups = tuple(tuple((book.dim, book.size) for book in level) for level in books)
     quantizer = Quantizer(QuantizerConfig(slices=slices, groups=groups))
@@ -128,7 +130,7 @@ def fit_quantizer(
         ]
         for z, far in zip(latents, farthest, strict=True)
     ]
-    quantizer = _assemble(books, slices)
+    quantizer = assemble(books, slices)
     for level in range(len(books)):
         error = error_features(latents[level], weights[level, :, None])
         parts = torch.split(latents[level], list(slices))
@@ -142,7 +144,7 @@ def fit_quantizer(
 
 
 @torch.no_grad()
-def _latents(model: Model, image: Tensor, level: int) -> tuple[Tensor, Tensor]:
+def latents_of(model: Model, image: Tensor, level: int) -> tuple[Tensor, Tensor]:
     """Both latents of images, the bottom one given the rounded top one."""
     t, levels = model.transform, torch.full((len(image),), float(level))
     features = t.features(image, levels)
@@ -150,13 +152,13 @@ def _latents(model: Model, image: Tensor, level: int) -> tuple[Tensor, Tensor]:
     return top, t.bottom_latent(features, t.decode_top(top.round(), levels), levels)
 
 
-def _farthest(model: Model, level: int) -> tuple[Tensor, Tensor]:
+def farthest_of(model: Model, level: int) -> tuple[Tensor, Tensor]:
     """Largest sizes (C,) of both maps' latents of `extremes`."""
-    top, bottom = _latents(model, extremes(), level)
+    top, bottom = latents_of(model, extremes(), level)
     return top.abs().amax((0, 2, 3)), bottom.abs().amax((0, 2, 3))
 
 
-def _channels_first(parts: Sequence[Tensor]) -> Tensor:
+def channels_first(parts: Sequence[Tensor]) -> Tensor:
     """Maps (B, C, H, W) to (C, N)."""
     return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], 1)
 
@@ -168,10 +170,10 @@ def build(model: Model, batches: Iterator[Tensor], config: CodebookConfig) -> No
     weights: list[tuple[Tensor, Tensor]] = []
     farthest: list[tuple[Tensor, Tensor]] = []
     for level in range(model.transform.config.levels):
-        pairs = [_latents(model, image, level) for image in images]
+        pairs = [latents_of(model, image, level) for image in images]
         tops, bottoms = zip(*pairs, strict=True)
-        latents.append((_channels_first(tops), _channels_first(bottoms)))
-        farthest.append(_farthest(model, level))
+        latents.append((channels_first(tops), channels_first(bottoms)))
+        farthest.append(farthest_of(model, level))
         levels = torch.full((len(images[0]),), float(level))
         top, bottom = sensitivity(model, tops[0].round(), bottoms[0].round(), levels)
         weights.append((config.caution * top.mean(0), config.caution * bottom.mean(0)))
@@ -208,7 +210,7 @@ def _widened(book: Codebook, farthest: float) -> Codebook:
 @torch.no_grad()
 def widen(model: Model) -> None:
     """Let the grids of a model reach as far as `extremes` do, where they end before."""
-    farthest = [_farthest(model, level) for level in range(model.transform.config.levels)]
+    farthest = [farthest_of(model, level) for level in range(model.transform.config.levels)]
     top, bottom = zip(*farthest, strict=True)
     model.set_top(_wide(model.top_quantizer, top), model.top_weight.clone())
     model.set_bottom(_wide(model.bottom_quantizer, bottom), model.bottom_weight.clone())
@@ -224,4 +226,27 @@ def _wide(quantizer: Quantizer, farthest: Sequence[Tensor]) -> Quantizer:
         ]
         for level, far in enumerate(farthest)
     ]
-    return _assemble(books, slices)
+    return assemble(books, slices)
+
+
+def _pruned(book: Codebook, config: CodebookConfig) -> Codebook:
+    """One codeword in place of codebooks whose most frequent ones are practically alone."""
+    share, most = book.usage().max(1)
+    if book.size == 1 or float(share.min()) < 1 - config.rarest:
+        return book
+    single = Codebook(1, 1, book.groups * book.dim)
+    single.place(book.codewords[torch.arange(book.groups), most].view_as(single.codewords))
+    return single
+
+
+@torch.no_grad()
+def prune(model: Model, config: CodebookConfig) -> None:
+    """Let the slices that a level practically never uses be uncoded there, which saves time."""
+
+    def pruned(quantizer: Quantizer) -> Quantizer:
+        levels = range(len(quantizer.config.groups))
+        books = [[_pruned(book, config) for book in quantizer.at(level)] for level in levels]
+        return assemble(books, quantizer.config.slices)
+
+    model.set_top(pruned(model.top_quantizer), model.top_weight.clone())
+    model.set_bottom(pruned(model.bottom_quantizer), model.bottom_weight.clone())

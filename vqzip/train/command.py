@@ -19,6 +19,7 @@ from vqzip.model import Model
 from vqzip.train import codebooks, ladder, relaxed
 from vqzip.train.data import batches, find_photos, split
 from vqzip.train.export import export
+from vqzip.train.grow import grow
 from vqzip.train.joint import Joint
 from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first
 from vqzip.train.precision import mix_precision
@@ -159,6 +160,10 @@ def _joint(run: Run) -> Model:
     if run.start is not None and not start.exists() and is_first():
         model = restore(run.start, recipe.model)
         codebooks.widen(model)
+        if model.config.transform.bottom_latents < recipe.model.transform.bottom_latents:
+            run.say("new latents: their codebooks")
+            crops = batches(run.photos, recipe.data, run.seed)
+            model = grow(model, recipe.model, crops, recipe.codebooks)
         save_start(model, Progress(), start)
     if dist.is_initialized():
         dist.barrier()
@@ -167,4 +172,6 @@ def _joint(run: Run) -> Model:
     stage = Joint(model, recipe.joint)
     mix_precision(model, recipe.mixed_precision)
     training = Training(stage, plan, recipe.joint_optim, run.out)
-    return run.train(stage, training, spent)
+    model = run.train(stage, training, spent)
+    codebooks.prune(model, recipe.codebooks)
+    return model

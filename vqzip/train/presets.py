@@ -8,6 +8,7 @@ from vqzip.model import ModelConfig
 from vqzip.prior import PixelCNNConfig, PriorConfig
 from vqzip.train.codebooks import CodebookConfig
 from vqzip.train.data import DataConfig
+from vqzip.train.grow import with_latents
 from vqzip.train.joint import JointConfig
 from vqzip.train.loss import LossConfig
 from vqzip.train.optim import OptimConfig
@@ -19,7 +20,11 @@ class Preset:
     """A model's shape and its training recipe."""
 
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(transform=TransformConfig(refine_width=48))
+        default_factory=lambda: with_latents(
+            ModelConfig(transform=TransformConfig(refine_width=48)),
+            slices=(*PixelCNNConfig().slices, 32, 32),
+            fine=64,
+        )
     )
     data: DataConfig = field(default_factory=DataConfig)
     relaxed: LossConfig = field(default_factory=LossConfig)
@@ -100,10 +105,17 @@ def _joint() -> Preset:
     )
 
 
+def _wider() -> Preset:
+    """The same from a model without fine latents: as they are new, at higher rates."""
+    return Preset(
+        joint_optim=OptimConfig(adam_rate=4e-4, muon_rate=8e-4), joint_decay=0.7, relaxed_share=0.0
+    )
+
+
 def _encoder() -> Preset:
     """The joint stage with the bottom map's encoder in it, too, from a model with codebooks."""
     return Preset(
-        joint=JointConfig(train_encoder=True),
+        joint=JointConfig(train_encoder=True, fixed_codewords=True),
         joint_optim=OptimConfig(adam_rate=3e-4, muon_rate=6e-4),
         joint_decay=0.7,
         relaxed_share=0.0,
@@ -115,5 +127,6 @@ PRESETS = {
     "photo-more": _more,
     "photo-joint": _joint,
     "photo-encoder": _encoder,
+    "photo-wider": _wider,
     "tiny": _tiny,
 }

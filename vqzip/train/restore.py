@@ -25,6 +25,7 @@ from vqzip.prior import INPUT_LEVELS, CausalConv, PixelCNN
 from vqzip.quantizer import Quantizer, QuantizerConfig
 from vqzip.store import load_tensors
 from vqzip.train.export import ACTIVATION, FIXED, HEAD, head_units
+from vqzip.train.grow import with_latents
 
 
 def _real(array: np.ndarray[Any, Any]) -> Tensor:
@@ -105,12 +106,13 @@ def _quantizer_config(part: dict[str, Any]) -> QuantizerConfig:
 
 @torch.no_grad()
 def restore(folder: Path, config: ModelConfig) -> Model:
-    """The model in `folder` in the shape of `config`, its quantizers' shape from the file.
+    """The model in `folder` in the shape of `config`, its codes' shape from the file.
 
     Raises VqzError when it is not a model, or has another shape.
     """
     tensors, stored = load_tensors(folder)
     top, bottom = (_quantizer_config(stored[which]) for which in ("top", "bottom"))
+    config = with_latents(config, bottom.slices, stored["transform"].get("fine_latents", 0))
     model = Model(dataclasses.replace(config, top_quantizer=top, bottom_quantizer=bottom))
     try:
         weights = {
