@@ -16,8 +16,8 @@ from vqzip import codec
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
 from vqzip.coding import Coding
+from vqzip.entropy import CodebookTable, frequencies
 from vqzip.entropy import Codes as CodeArray
-from vqzip.entropy import frequencies
 from vqzip.errors import VqzError
 from vqzip.integer import (
     Bytes,
@@ -272,6 +272,34 @@ def test_steps_give_what_the_whole_map_gives(model: CodecModel, code_map: CodeMa
             np.testing.assert_array_equal(
                 stepwise.features(found, before, i), features[i][there], strict=True
             )
+
+
+def test_channels_that_are_zero_everywhere_need_not_be_looked_at(
+    model: CodecModel, code_map: CodeMap
+) -> None:
+    prior, level = code_map.prior, 40
+    kept = int(prior.starts[-2])
+    vectors = random_vectors(prior, SHAPE[0] * SHAPE[1], seed=1)
+    vectors[:, kept:] = 0
+    whole = new_coding(model, code_map, level)
+    fewer = Coding(prior, whole.layout, level, whole.condition, coded=kept)
+    for coding in (whole, fewer):
+        put_all(coding, vectors)
+    assert fewer.inputs.shape[1] == kept < whole.inputs.shape[1]
+    (first, of_slices), (second, of_fewer) = all_at_once(whole), all_at_once(fewer)
+    np.testing.assert_array_equal(second, first)
+    np.testing.assert_array_equal(of_fewer[-1], of_slices[-1])
+
+
+def test_coded_channels_end_where_all_that_follow_are_zero(model: CodecModel) -> None:
+    last = model.bottom.prior.slices[-1]
+    nothing = np.zeros((1, 1, last), np.int16)
+    empty = CodebookTable(nothing, nothing, np.zeros((1, 1), np.int32))
+    something = CodebookTable(nothing + 1, nothing, np.zeros((1, 1), np.int32))
+    whole, without = model.bottom.prior.channels, int(model.bottom.prior.starts[-2])
+    for book, channels in ((empty, without), (something, whole)):
+        tables = [[*books[:-1], book] for books in model.bottom.tables]
+        assert replace(model.bottom, tables=tables).coded(40) == channels
 
 
 def may_know(y: int, x: int, py: int, px: int) -> bool:

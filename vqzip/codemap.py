@@ -72,7 +72,13 @@ class CodeMap:
         """A state of coding a map of so many rows and columns, in which nothing is known."""
         whole = Layout(*shape, self.tile)
         layout = replace(whole, window=max(KEPT // whole.lines, 1))
-        return Coding(self.prior, layout, level, condition)
+        return Coding(self.prior, layout, level, condition, self.coded(level))
+
+    def coded(self, level: int) -> int:
+        """How many channels there are before those that are zero everywhere."""
+        used = [book.size > 1 or book.codewords.any() for book in self.books(level)]
+        last = max((i for i, found in enumerate(used) if found), default=-1)
+        return int(self.prior.starts[last + 1])
 
     def inputs(self, level: int) -> list[NDArray[np.int8]]:
         """What the prior sees of each slice's codewords, (G, K, d)."""

@@ -38,11 +38,21 @@ class Coding:
     """A map on its way through the prior: the state that decoding fills step by step."""
 
     def __init__(
-        self, prior: IntegerPixelCNN, layout: Layout, level: int, condition: Bytes | None
+        self,
+        prior: IntegerPixelCNN,
+        layout: Layout,
+        level: int,
+        condition: Bytes | None,
+        coded: int | None = None,
     ) -> None:
-        """`condition` (height * width, channels): activations for the plain map, or None."""
+        """`condition` (height * width, channels): activations for the plain map, or None.
+
+        Only the first `coded` channels are ever other than zero; None is all.
+        """
         self.prior, self.layout, self.level = prior, layout, level
-        self.inputs = np.zeros((layout.cells, prior.channels), np.int8)
+        self._coded = prior.channels if coded is None else coded
+        self.inputs = np.zeros((layout.cells, self._coded), np.int8)
+        self._context = prior.context.narrowed(prior.channels, self._coded)
         width = prior.embedding.shape[1]
         self.activations = [np.zeros((layout.cells, width), np.uint8) for _ in prior.spatial]
         self.condition = condition
@@ -59,7 +69,7 @@ class Coding:
 
     def put(self, cells: Ints, inputs: NDArray[Any]) -> None:
         """Store codewords as the network sees them (n, channels)."""
-        self.inputs[cells] = inputs
+        self.inputs[cells] = inputs[:, : self._coded]
 
     def start(self, places: Ints) -> Doubles:
         """What positions start from, whatever their context, in fixed point (n, width)."""
@@ -95,7 +105,7 @@ class Coding:
                 out[rows] = prior.to_slices(active)
 
         def begin(rows: slice) -> None:
-            context = prior.context(_gather(self.inputs, cells[rows], self._context_taps))
+            context = self._context(_gather(self.inputs, cells[rows], self._context_taps))
             np.add(context, start[rows], out=f[rows])
             finish(0, rows)
 

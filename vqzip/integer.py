@@ -9,6 +9,7 @@ Here are the layers and what a model's tensors say of them; `coding.py` takes a 
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -108,6 +109,13 @@ class Linear:
         For a layer of few inputs it takes less time to multiply once, in twice the width.
         """
         return self.matrix * self._scale, self._offset
+
+    def narrowed(self, channels: int, kept: int) -> Linear:
+        """The same layer for taps of `channels` inputs, when all but the first `kept` are zero."""
+        narrow = copy(self)
+        taps = self.matrix.reshape(-1, channels, self.matrix.shape[1])
+        narrow.matrix = np.ascontiguousarray(taps[:, :kept]).reshape(-1, self.matrix.shape[1])
+        return narrow
 
     def _products(self, x: NDArray[Any], scale: Doubles) -> Doubles:
         sums: Floats = x.astype(np.float32, copy=False) @ self.matrix
