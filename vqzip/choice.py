@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vqzip.codemap import CodeMap, Known, filled
 from vqzip.coding import Coding
 from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, largest
+from vqzip.guess import centre, guess
 from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
 from vqzip.threads import share
@@ -44,7 +46,7 @@ def choose(
     """Codes of latents (positions, channels) by distortion plus bits.
 
     By the frequencies that the prior gives in the context of the codes before, the first time in
-    that of the latents themselves.  `emphasis` (positions, 1) is how much distortion counts.
+    that of a guess.  `emphasis` (positions, 1) is how much distortion counts.
     """
     books = code_map.books(level)
     weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
@@ -56,12 +58,15 @@ def choose(
         return [_best(book, latent[:, part], weights[:, part], None) for book, part in pairs]
     coding = code_map.coding(shape, level, condition)
 
-    def of_latents(places: Ints) -> NDArray[np.int8]:
-        return code_map.prior.inputs(np.rint(latent[places] * CODEWORD_ONE), level)
+    middle = centre(torch.from_numpy(latent).T).T
+
+    def guessed(places: Ints) -> NDArray[np.int8]:
+        vectors = guess(torch.from_numpy(latent[places]), middle).numpy()
+        return code_map.prior.inputs(np.rint(vectors * CODEWORD_ONE), level)
 
     codes: list[Codes] = []
     for sweep in range(search.sweeps):
-        known: Known = of_latents
+        known: Known = guessed
         if sweep > 0:
             coding = code_map.coding(shape, level, condition)
             known = code_map.seen(codes, level)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vqzip.guess import centre, guess
 from vqzip.prior import PixelCNN
 from vqzip.quantizer import Quantizer, error_features, natural_features
 
@@ -40,7 +41,7 @@ def quantize(
     level: Tensor,
     condition: Tensor | None,
 ) -> Quantized:
-    """Choose codes for latents (B, C, H, W): the nearest, then by distortion and the prior.
+    """Choose codes for latents (B, C, H, W) by distortion and the prior, as the encoder does.
 
     `weight` (B, C, H, W) is the distortion of a squared code unit, in nats.
     """
@@ -57,8 +58,9 @@ def quantize(
         return torch.stack(found).view(b, c, h, w)
 
     with torch.no_grad():
-        vectors = look_up([quantizer.nearest(error, at) for error, at in pairs])
-        expected = prior(vectors, gain, level, condition).flatten(3)
+        flat = latent.flatten(2)
+        guessed = guess(flat, centre(flat)).view_as(latent)
+        expected = prior(guessed, gain, level, condition).flatten(3)
         codes = [
             quantizer.assign(error, at, natural_features(natural))
             for (error, at), natural in zip(pairs, expected, strict=True)
