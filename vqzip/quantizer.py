@@ -46,8 +46,12 @@ class QuantizerConfig:
     slices: tuple[int, ...]
     groups: tuple[tuple[tuple[int, int], ...], ...]
     decay: float = 0.995
-    dead_count: float = 0.05
-    """A codeword used less often (in a moving average of uses a step) may be re-seeded if d > 1."""
+    dead_count: float = 1e-4
+    """A codeword used less often (in a moving average of uses a step) may be re-seeded if d > 1.
+
+    Far less than what a codeword that is rare and good has: it comes to this when 800 steps in a
+    row have no use for it.
+    """
     overload: float = 1.5
     """Re-seeding serves latents with a channel this far, in code units, from their codeword."""
 

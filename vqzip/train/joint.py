@@ -44,11 +44,6 @@ class JointConfig:
     What gives the top map stays as it is.  Whatever the top map leaves, the bottom map makes up
     for, so that distortion has no say in it, and its commitment alone makes it vanish.
     """
-    fixed_codewords: bool = False
-    """Whether codewords stay as they are.
-
-    Codewords that follow a trained encoder's latents let both grow together without end.
-    """
 
 
 @dataclass
@@ -140,8 +135,7 @@ class Joint(Stage):
         """Loss and metrics of a batch (B, 3, H, W) at levels (B,)."""
         result = pass_through(self.model, image, level)
         if self.model.training:
-            if not self.config.fixed_codewords:
-                move_codebooks(self.model, result, level)
+            move_codebooks(self.model, result, level)
             if self.steps % self.config.probe_steps == 0:
                 follow_sensitivity(self.model, result, level, self.config)
             self.steps += 1

@@ -115,7 +115,7 @@ def _wider() -> Preset:
 def _encoder() -> Preset:
     """The joint stage with the bottom map's encoder in it, too, from a model with codebooks."""
     return Preset(
-        joint=JointConfig(train_encoder=True, fixed_codewords=True),
+        joint=JointConfig(train_encoder=True),
         joint_optim=OptimConfig(adam_rate=3e-4, muon_rate=6e-4),
         joint_decay=0.7,
         relaxed_share=0.0,
