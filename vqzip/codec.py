@@ -24,6 +24,7 @@ SPARE_BYTES = 64
 SPARE_BITS = 64  # by which codes may have more information than their stream; in truth, none do
 LIFTED = 2**12  # positions of the top map that are lifted to the bottom map at once
 DEFAULT = Search()
+EVEN = np.ones((1, 1), np.float32)  # weights of errors that count alike
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def _condition(
 def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> tuple[Codes, Bytes]:
     """Codes, and the condition that the bottom map's were chosen under."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
-    shape, (coarse, fine) = analysis.shape, analysis.error_weights()
+    shape = analysis.shape
+    coarse, fine = analysis.error_weights() if search.sweeps else (EVEN, EVEN)
     top = choose(model.top, analysis.top_latent(), shape, level, None, coarse, search)
     latent = analysis.bottom_latent(_vectors(model.top, top, level))
     condition = _condition(model, top, shape, level)
