@@ -5,7 +5,7 @@ import copy
 import tiny_model
 import torch
 
-from vqzip.train.codebooks import CodebookConfig, extremes, fit, widen
+from vqzip.train.codebooks import CodebookConfig, extremes, fit, prune, widen
 from vqzip.train.joint import reconstruct
 
 CONFIG = CodebookConfig()
@@ -64,3 +64,19 @@ def test_widened_grids_go_on_at_both_ends_and_groups_stay() -> None:
     assert wider
     image = torch.rand(1, 3, 32, 32)
     assert reconstruct(model, image, torch.zeros(1))[0].shape == image.shape
+
+
+def test_slices_that_are_practically_never_used_are_not_coded() -> None:
+    model = tiny_model.build()
+    rare, used = model.bottom_quantizer.at(4)[2:]
+    assert (rare.size, used.size) == (15, 2)
+    rare.count.fill_(0.0001).select(1, 3).fill_(1)
+    used.count.copy_(torch.tensor([[0.99, 0.01]]))
+    usual = rare.codewords[0, 3].clone()
+    prune(model, CONFIG)
+    single, kept = model.bottom_quantizer.at(4)[2:]
+    assert (single.groups, single.size, single.dim) == (1, 1, 4)
+    assert torch.equal(single.codewords[0, 0], usual)
+    assert kept.size == 2
+    assert model.config.bottom_quantizer is not None
+    assert model.config.bottom_quantizer.groups[4][2] == (4, 1)

@@ -37,8 +37,11 @@ class CodebookConfig:
     caution: float = 1.5
     """Factor on measured distortion weights: errors of choice are less random than the probe's."""
     batches: int = 8
-    rarest: float = 5e-4
-    """A slice whose codes are rarely other than their most frequent ones is not coded at all."""
+    rarest: float = 5e-3
+    """A slice whose codes are more rarely than this other than their most frequent is not coded.
+
+    Up to here held-out photos lose nothing by it, and every slice takes time.
+    """
 
 
 def frequent_points(points: Tensor, limit: int) -> Tensor:
@@ -232,7 +235,7 @@ def _wide(quantizer: Quantizer, farthest: Sequence[Tensor]) -> Quantizer:
 def _pruned(book: Codebook, config: CodebookConfig) -> Codebook:
     """One codeword in place of codebooks whose most frequent ones are practically alone."""
     share, most = book.usage().max(1)
-    if book.size == 1 or float(share.min()) < 1 - config.rarest:
+    if book.size == 1 or float(share.mean()) < 1 - config.rarest:
         return book
     single = Codebook(1, 1, book.groups * book.dim)
     single.place(book.codewords[torch.arange(book.groups), most].view_as(single.codewords))
