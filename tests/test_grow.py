@@ -88,7 +88,8 @@ def test_only_what_makes_the_fine_latents_is_trained_of_the_encoder() -> None:
     Joint(model, JointConfig(train_encoder=False))
     image, level = tiny_model.pictures(1, 64, seed=9), torch.tensor([8.0])
     result = pass_through(model, image, level)
-    (result.image.square().mean() + result.bottom.commitment.mean()).backward()
+    loss = result.image.square().mean() + result.bottom.commitment.mean()
+    loss.backward()  # type: ignore[no-untyped-call]
     t = model.transform
     for layer, first in ((t.analysis, 192), (t.bottom_project, OLD)):
         assert layer.weight.grad is not None
