@@ -58,10 +58,11 @@ def choose(
         return [_best(book, latent[:, part], weights[:, part], None) for book, part in pairs]
     coding = code_map.coding(shape, level, condition)
 
-    middle = centre(torch.from_numpy(latent).T).T
+    seen = latent[:, : code_map.coded(level)]  # by the prior; other channels are zero
+    middle = centre(torch.from_numpy(seen).T).T
 
     def guessed(places: Ints) -> NDArray[np.int8]:
-        vectors = guess(torch.from_numpy(latent[places]), middle).numpy()
+        vectors = guess(torch.from_numpy(seen[places]), middle).numpy()
         return code_map.prior.inputs(np.rint(vectors * CODEWORD_ONE), level)
 
     codes: list[Codes] = []
