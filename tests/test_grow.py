@@ -11,12 +11,12 @@ from torch import Tensor
 
 from vqzip.model import Model
 from vqzip.train.codebooks import CodebookConfig
-from vqzip.train.grow import grow, with_latents
+from vqzip.train.grow import grow
 from vqzip.train.joint import Joint, JointConfig, pass_through, reconstruct
 
 OLD = sum(tiny_model.BOTTOM_SLICES)
 NEW = 32
-CONFIG = with_latents(tiny_model.CONFIG, (*tiny_model.BOTTOM_SLICES, 16, 16), fine=NEW)
+CONFIG = tiny_model.CONFIG.with_latents((*tiny_model.BOTTOM_SLICES, 16, 16), fine=NEW)
 
 
 def crops() -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,15 @@ class ModelConfig:
     prior: PriorConfig = field(default_factory=PriorConfig)
     top_quantizer: QuantizerConfig | None = None
     bottom_quantizer: QuantizerConfig | None = None
+
+    def with_latents(self, slices: tuple[int, ...], fine: int) -> ModelConfig:
+        """The same with the bottom map's latents in these slices, the last so many fine."""
+        bottom = replace(self.prior.bottom, channels=sum(slices), slices=slices)
+        return replace(
+            self,
+            transform=replace(self.transform, bottom_latents=sum(slices), fine_latents=fine),
+            prior=replace(self.prior, bottom=bottom),
+        )
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ModelConfig:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from vqzip.lapped import lapped_kernels
 from vqzip.model import Model, ModelConfig
-from vqzip.quantizer import Quantizer
 from vqzip.train import codebooks
 from vqzip.train.codebooks import CodebookConfig
 from vqzip.train.sensitivity import sensitivity
@@ -25,18 +24,6 @@ from vqzip.vqvae import BOTTOM_STRIDE, at_level
 
 MERGED = "transform.decoder_merge.weight"
 """Inputs of this layer are the bottom latents, then what the top map tells."""
-
-
-def with_latents(config: ModelConfig, slices: tuple[int, ...], fine: int) -> ModelConfig:
-    """The configuration with the bottom map's latents in these slices, the last so many fine."""
-    bottom = dataclasses.replace(config.prior.bottom, channels=sum(slices), slices=slices)
-    return dataclasses.replace(
-        config,
-        transform=dataclasses.replace(
-            config.transform, bottom_latents=sum(slices), fine_latents=fine
-        ),
-        prior=dataclasses.replace(config.prior, bottom=bottom),
-    )
 
 
 @torch.no_grad()
@@ -110,10 +97,8 @@ def _extend(old: Model, model: Model, images: list[Tensor], config: CodebookConf
     unit = latents[-1] / log_gain[-1, count:, None].exp()
     prior.scale[count:] = unit.std(1).clamp_min(1e-3)
     prior.log_scale[:, count:] = log_gain[:, count:] + prior.scale[count:].log() - 0.5
-    fitted = codebooks.fit_quantizer(
-        latents, torch.stack(farthest), torch.stack(weights), slices, config
-    )
-    books = [[*old.bottom_quantizer.at(level), *fitted.at(level)] for level in range(len(latents))]
-    quantizer: Quantizer = codebooks.assemble(books, model.prior.bottom.config.slices)
     new = torch.stack(weights)
+    fitted = codebooks.fit_quantizer(latents, torch.stack(farthest), new, slices, config)
+    books = [[*old.bottom_quantizer.at(level), *fitted.at(level)] for level in range(len(latents))]
+    quantizer = codebooks.assemble(books, model.prior.bottom.config.slices)
     model.set_bottom(quantizer, torch.cat([old.bottom_weight, new], 1))

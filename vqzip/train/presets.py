@@ -8,7 +8,6 @@ from vqzip.model import ModelConfig
 from vqzip.prior import PixelCNNConfig, PriorConfig
 from vqzip.train.codebooks import CodebookConfig
 from vqzip.train.data import DataConfig
-from vqzip.train.grow import with_latents
 from vqzip.train.joint import JointConfig
 from vqzip.train.loss import LossConfig
 from vqzip.train.optim import OptimConfig
@@ -20,11 +19,9 @@ class Preset:
     """A model's shape and its training recipe."""
 
     model: ModelConfig = field(
-        default_factory=lambda: with_latents(
-            ModelConfig(transform=TransformConfig(refine_width=48)),
-            slices=(*PixelCNNConfig().slices, 32, 32),
-            fine=64,
-        )
+        default_factory=lambda: ModelConfig(
+            transform=TransformConfig(refine_width=48)
+        ).with_latents((*PixelCNNConfig().slices, 32, 32), fine=64)
     )
     data: DataConfig = field(default_factory=DataConfig)
     relaxed: LossConfig = field(default_factory=LossConfig)

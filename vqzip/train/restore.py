@@ -25,7 +25,6 @@ from vqzip.prior import INPUT_LEVELS, CausalConv, PixelCNN
 from vqzip.quantizer import Quantizer, QuantizerConfig
 from vqzip.store import load_tensors
 from vqzip.train.export import ACTIVATION, FIXED, HEAD, head_units
-from vqzip.train.grow import with_latents
 
 
 def _real(array: np.ndarray[Any, Any]) -> Tensor:
@@ -112,7 +111,7 @@ def restore(folder: Path, config: ModelConfig) -> Model:
     """
     tensors, stored = load_tensors(folder)
     top, bottom = (_quantizer_config(stored[which]) for which in ("top", "bottom"))
-    config = with_latents(config, bottom.slices, stored["transform"].get("fine_latents", 0))
+    config = config.with_latents(bottom.slices, stored["transform"].get("fine_latents", 0))
     model = Model(dataclasses.replace(config, top_quantizer=top, bottom_quantizer=bottom))
     try:
         weights = {
