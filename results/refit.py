@@ -21,7 +21,7 @@ from torch import Tensor
 from vqzip import store
 from vqzip.model import Model
 from vqzip.quantizer import Codebook
-from vqzip.train.codebooks import assemble, frequent_points
+from vqzip.train.codebooks import assemble, channels_first, on_lattice
 from vqzip.train.data import DataConfig, batches, find_photos, split
 from vqzip.train.export import export
 from vqzip.train.joint import pass_through
@@ -41,32 +41,29 @@ def observed(model: Model, images: list[Tensor], level: int) -> tuple[list[Tenso
     latents, codes = [], []
     for image in images:
         found = pass_through(model, image, torch.full((len(image),), float(level)))
-        latents.append(found.latents[1].transpose(0, 1).flatten(1))
+        latents.append(found.latents[1])
         codes.append(found.bottom.codes)
     slices = model.bottom_quantizer.config.slices
     of_slices = [
         torch.cat([sample[s] for batch in codes for sample in batch], 1) for s in range(len(slices))
     ]
-    return list(torch.split(torch.cat(latents, 1), list(slices))), of_slices
+    return list(torch.split(channels_first(latents), list(slices))), of_slices
 
 
 def anew(book: Codebook, latent: Tensor, codes: Tensor) -> Codebook:
     """Codebooks on the lattice points that latents (C, N) are nearest to most often."""
-    on_lattice = (book.labels - book.labels.round()).abs().amax(2) < 1e-3
-    uses = torch.zeros_like(book.bias).scatter_add_(1, codes, torch.ones(codes.shape))
-    usual = (uses * on_lattice).argmax(1)
+    original = (book.labels - book.labels.round()).abs().amax(2) < 1e-3
+    uses, _ = book.statistics(latent, codes)
+    usual = (uses * original).argmax(1)
     group = torch.arange(book.groups)
     offset = book.codewords[group, usual] - book.labels[group, usual]
     centred = latent.reshape(book.groups, book.dim, -1).transpose(1, 2) - offset[:, None]
-    points = [frequent_points(rows.round(), LARGEST) for rows in centred]
-    made = Codebook(book.groups, max(len(rows) for rows in points), book.dim)
-    for g, rows in enumerate(points):
-        made.labels[g] = float(rows.abs().max()) + 1
-        made.labels[g, : len(rows)] = rows
+    made = on_lattice(centred.round(), LARGEST)
+    for g in range(book.groups):
         distance, nearest = torch.cdist(made.labels[g], book.labels[g]).min(1)
-        mean = book.bias[g][on_lattice[g]].mean()
+        mean = book.bias[g][original[g]].mean()
         made.bias[g] = torch.where(distance < 0.1, book.bias[g][nearest], mean)
-    made.codewords.copy_(made.labels + offset[:, None])
+    made.codewords.add_(offset[:, None])
     return made
 
 

@@ -51,6 +51,18 @@ def frequent_points(points: Tensor, limit: int) -> Tensor:
     return frequent
 
 
+def on_lattice(points: Tensor, limit: int) -> Codebook:
+    """Codebooks of the most frequent of lattice points (G, N, d), `limit` each at most."""
+    found = [frequent_points(group, limit) for group in points]
+    book = Codebook(len(found), max(2, *(len(words) for words in found)), points.shape[2])
+    start = torch.empty_like(book.codewords)
+    for g, words in enumerate(found):
+        start[g] = float(words.abs().max()) + 1  # spare ones, for re-seeding to move
+        start[g, : len(words)] = words
+    book.place(start)
+    return book
+
+
 def _error(book: Codebook, latent: Tensor) -> float:
     codes = book.closeness(error_features(latent, torch.ones(1))).argmax(2)
     return float((latent - book.vectors(codes)).square().mean())
@@ -92,13 +104,7 @@ def fit(latent: Tensor, farthest: Tensor, config: CodebookConfig) -> Codebook:
         if len(latent) % dim:
             continue
         grouped = points.reshape(-1, dim, latent.shape[1]).transpose(1, 2)
-        found = [frequent_points(group, config.largest) for group in grouped]
-        book = Codebook(len(found), max(2, *(len(words) for words in found)), dim)
-        start = torch.empty_like(book.codewords)
-        for g, words in enumerate(found):
-            start[g] = float(words.abs().max()) + 1  # spare ones, for re-seeding to move
-            start[g, : len(words)] = words
-        book.place(start)
+        book = on_lattice(grouped, config.largest)
         if _error(book, latent) <= allowed:
             return book
     return _grid(latent, farthest, config)

@@ -143,9 +143,9 @@ def _figures(
 ) -> tuple[float, float, float, float]:
     """Bits per pixel, mean squared error, PSNR and MS-SSIM of a photo."""
     decoded, bits = measure(photo, level)
-    mse = (decoded.clamp(0, 1) - photo).square().mean()
-    structure = ms_ssim(decoded.clamp(0, 1), photo)
-    return float(bits), float(mse), float(-10 * mse.log10()), float(structure)
+    decoded = decoded.clamp(0, 1)
+    mse = (decoded - photo).square().mean()
+    return float(bits), float(mse), float(-10 * mse.log10()), float(ms_ssim(decoded, photo))
 
 
 def _whole(path: Path) -> Tensor | None:
