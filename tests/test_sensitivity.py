@@ -7,9 +7,12 @@ import math
 import pytest
 import tiny_model
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from vqzip.model import Model
-from vqzip.train.sensitivity import sensitivity
+from vqzip.train.loss import ms_ssim
+from vqzip.train.sensitivity import emphasis, sensitivity, structure_functional
 
 pytest_plugins = ["tiny_fixtures"]
 
@@ -42,3 +45,40 @@ def test_sensitivity_is_the_distortion_of_small_steps(trained: Model, which: str
     index = 0 if which == "top" else 1
     mean = torch.stack([pair[index] for pair in found]).mean((0, 1))
     assert mean.tolist() == pytest.approx(expected, rel=0.3)
+
+
+@pytest.mark.parametrize("octaves", [range(3, 5), range(5, 6), range(7, 8)])
+def test_structure_is_what_ms_ssim_makes_of_a_small_change(octaves: range) -> None:
+    """The functional's squares, in the mean, for errors from coarse to fine."""
+    image = tiny_model.pictures(1, 192, seed=2)
+    generator = torch.Generator().manual_seed(0)
+    change = torch.zeros_like(image)
+    for octave in octaves:
+        noise = torch.randn(1, 3, 2**octave, 2**octave, generator=generator)
+        change += 0.01 * F.interpolate(noise, size=(192, 192), mode="bilinear")
+    expected = 1 - ms_ssim(image + change, image)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        squares = [structure_functional(change, image).square() for _ in range(400)]
+    found = torch.stack(squares).mean() / image.numel()
+    assert float(found) == pytest.approx(float(expected), rel=0.25)
+
+
+def test_emphasis_is_on_what_is_coarse_and_keeps_its_mean(trained: Model) -> None:
+    image = tiny_model.pictures(6, 128, seed=4)
+    t, level = trained.transform, torch.full((6,), 5.0)
+    with torch.no_grad():
+        features = t.features(image, level)
+        top = t.top_latent(features, level)
+        bottom = t.bottom_latent(features, t.decode_top(top, level), level)
+
+    def factors(structure: float) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            return emphasis(trained, top, bottom, level, image, structure, anchor=8)
+
+    found = factors(3000.0)
+    assert found.shape == (6, bottom.shape[1])
+    assert found[:, :8].log().mean(1).tolist() == pytest.approx([0.0] * 6, abs=1e-5)
+    assert found.std() > 0.05
+    assert torch.allclose(factors(0.0), torch.ones_like(found))

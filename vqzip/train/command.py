@@ -28,6 +28,7 @@ from vqzip.train.relaxed import Relaxed
 from vqzip.train.restore import restore
 from vqzip.train.rungs import RUNGS, Rung
 from vqzip.train.start import load_start, save_start
+from vqzip.train.thin import count_uses, thin
 from vqzip.train.validate import Validation
 
 
@@ -173,5 +174,10 @@ def _joint(run: Run) -> Model:
     mix_precision(model, recipe.mixed_precision)
     training = Training(stage, plan, recipe.joint_optim, run.out)
     model = run.train(stage, training, spent)
-    codebooks.prune(model, recipe.codebooks)
+    if is_first():
+        run.say("codebooks: leaving out what is hardly used")
+        crops = batches(run.photos, recipe.data, run.seed)
+        count_uses(model, [next(crops) for _ in range(recipe.thin.batches)])
+        codebooks.prune(model, recipe.codebooks)
+        thin(model, recipe.thin)
     return model

@@ -40,8 +40,8 @@ def _window_matrix(size: int) -> Tensor:
     return matrix
 
 
-def _filter(x: Tensor) -> Tensor:
-    """Gaussian means (..., H - 10, W - 10) of maps (..., H, W)."""
+def window_mean(x: Tensor) -> Tensor:
+    """Gaussian means (..., H - 10, W - 10) of maps (..., H, W), the windows of SSIM."""
     return _window_matrix(x.shape[-2]) @ x @ _window_matrix(x.shape[-1]).T
 
 
@@ -56,9 +56,9 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
     c1, c2 = STABILIZERS
     result = x.new_ones(x.shape[:2])
     for scale, weight in enumerate(weights):
-        mean_x, mean_y = _filter(x), _filter(y)
-        variances = _filter(x * x + y * y) - mean_x.square() - mean_y.square()
-        similarity = (2 * (_filter(x * y) - mean_x * mean_y) + c2) / (variances + c2)
+        mean_x, mean_y = window_mean(x), window_mean(y)
+        variances = window_mean(x * x + y * y) - mean_x.square() - mean_y.square()
+        similarity = (2 * (window_mean(x * y) - mean_x * mean_y) + c2) / (variances + c2)
         if scale == scales - 1:
             luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
             similarity = similarity * luminance

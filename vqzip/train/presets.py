@@ -11,6 +11,7 @@ from vqzip.train.data import DataConfig
 from vqzip.train.joint import JointConfig
 from vqzip.train.loss import LossConfig
 from vqzip.train.optim import OptimConfig
+from vqzip.train.thin import ThinConfig
 from vqzip.vqvae import TransformConfig
 
 
@@ -27,6 +28,7 @@ class Preset:
     relaxed: LossConfig = field(default_factory=LossConfig)
     codebooks: CodebookConfig = field(default_factory=CodebookConfig)
     joint: JointConfig = field(default_factory=lambda: JointConfig(train_encoder=False))
+    thin: ThinConfig = field(default_factory=ThinConfig)
     relaxed_optim: OptimConfig = field(default_factory=OptimConfig)
     joint_optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(adam_rate=4e-4, muon_rate=8e-4)
@@ -81,6 +83,7 @@ def _tiny() -> Preset:
         ),
         data=DataConfig(crop=64, batch=2, pool=16, holdout=4),
         codebooks=CodebookConfig(largest=64, batches=2),
+        thin=ThinConfig(batches=2),
     )
 
 
