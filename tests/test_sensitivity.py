@@ -8,11 +8,12 @@ import pytest
 import tiny_model
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from vqzip.model import Model
+from vqzip.train.joint import JointConfig, pass_through
 from vqzip.train.loss import ms_ssim
 from vqzip.train.sensitivity import emphasis, sensitivity, structure_functional
+from vqzip.train.settle import settle
 
 pytest_plugins = ["tiny_fixtures"]
 
@@ -64,21 +65,27 @@ def test_structure_is_what_ms_ssim_makes_of_a_small_change(octaves: range) -> No
     assert float(found) == pytest.approx(float(expected), rel=0.25)
 
 
-def test_emphasis_is_on_what_is_coarse_and_keeps_its_mean(trained: Model) -> None:
-    image = tiny_model.pictures(6, 128, seed=4)
-    t, level = trained.transform, torch.full((6,), 5.0)
+def test_emphasis_is_as_the_weight_of_structure_and_keeps_its_mean() -> None:
+    share = torch.tensor([2.0, 1.0, 0.5, 0.0]).log() + 2 * math.log(255)
+    assert emphasis(share, 0.0, 2).tolist() == [1, 1, 1, 1]
+    found = emphasis(share, 3.0, anchor=2)
+    assert found.tolist() == pytest.approx([x / math.sqrt(7 * 4) for x in (7, 4, 2.5, 1)])
+
+
+def test_settled_weights_are_those_of_the_pictures() -> None:
+    model, image = tiny_model.build(), tiny_model.pictures(4, 64, seed=4)
+    top = model.top_weight.clone()
+    config = JointConfig(structure=0.0)
+    model.bottom_weight.fill_(1.0)
+    settle(model, [image] * 4, config)
+    level = torch.full((4,), 3.0)
     with torch.no_grad():
-        features = t.features(image, level)
-        top = t.top_latent(features, level)
-        bottom = t.bottom_latent(features, t.decode_top(top, level), level)
-
-    def factors(structure: float) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)
-            return emphasis(trained, top, bottom, level, image, structure, anchor=8)
-
-    found = factors(3000.0)
-    assert found.shape == (6, bottom.shape[1])
-    assert found[:, :8].log().mean(1).tolist() == pytest.approx([0.0] * 6, abs=1e-5)
-    assert found.std() > 0.05
-    assert torch.allclose(factors(0.0), torch.ones_like(found))
+        found = pass_through(model, image, level)
+    vectors = found.top.vectors, found.bottom.vectors
+    plain = torch.cat([sensitivity(model, *vectors, level)[1] for _ in range(16)]).mean(0)
+    expected = (config.caution * plain).tolist()
+    assert model.bottom_weight[3].tolist() == pytest.approx(expected, rel=0.4)
+    assert torch.equal(model.top_weight, top)
+    settle(model, [image] * 4, JointConfig(anchor=4))
+    changed = model.bottom_weight[3] / torch.tensor(expected)
+    assert float(changed[:4].log().mean().exp()) == pytest.approx(1, rel=0.3)

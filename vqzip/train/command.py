@@ -27,6 +27,7 @@ from vqzip.train.presets import PRESETS, Preset
 from vqzip.train.relaxed import Relaxed
 from vqzip.train.restore import restore
 from vqzip.train.rungs import RUNGS, Rung
+from vqzip.train.settle import settle
 from vqzip.train.start import load_start, save_start
 from vqzip.train.thin import count_uses, thin
 from vqzip.train.validate import Validation
@@ -177,7 +178,9 @@ def _joint(run: Run) -> Model:
     if is_first():
         run.say("codebooks: leaving out what is hardly used")
         crops = batches(run.photos, recipe.data, run.seed)
-        count_uses(model, [next(crops) for _ in range(recipe.thin.batches)])
+        images = [next(crops) for _ in range(recipe.thin.batches)]
+        settle(model, images[: recipe.joint.settle_batches], recipe.joint)
+        count_uses(model, images)
         codebooks.prune(model, recipe.codebooks)
         thin(model, recipe.thin)
     return model

@@ -21,7 +21,7 @@ from vqzip.quantizer import Codebook, Quantizer
 from vqzip.train.loop import Stage
 from vqzip.train.loss import LossConfig, rate_distortion_loss
 from vqzip.train.quantize import Quantized, quantize
-from vqzip.train.sensitivity import emphasis, sensitivity
+from vqzip.train.sensitivity import emphasis, sensitivity, structure_share
 from vqzip.vqvae import at_level
 
 
@@ -44,8 +44,10 @@ class JointConfig:
     """Channels whose weights keep their geometric mean by that."""
     probe_steps: int = 16
     """Steps from one measurement of the distortion weights to the next."""
-    probe_rate: float = 0.2
+    probe_rate: float = 0.03
     """How far the weights move towards what is measured."""
+    settle_batches: int = 8
+    """Batches of crops that the weights are measured with at the end."""
     train_encoder: bool = True
     """Whether the bottom map's encoder is trained; if not, only what comes after the codes is.
 
@@ -182,7 +184,8 @@ def follow_sensitivity(
     vectors = result.top.vectors, result.bottom.vectors
     top, bottom = sensitivity(model, *vectors, level)
     if config.structure:
-        bottom = bottom * emphasis(model, *vectors, level, image, config.structure, config.anchor)
+        share = structure_share(model, *vectors, level, image).mean(0)
+        bottom = bottom * emphasis(share, config.structure, config.anchor)
     nearest = level.round().long()
     for weight, measured in zip(
         (model.top_weight, model.bottom_weight), (top, bottom), strict=True

@@ -83,20 +83,13 @@ def _decoded(
     return vectors, t.decode(vectors[1], t.decode_top(vectors[0], level), level)
 
 
-def emphasis(
-    model: Model,
-    top: Tensor,
-    bottom: Tensor,
-    level: Tensor,
-    original: Tensor,
-    structure: float,
-    anchor: int,
+def structure_share(
+    model: Model, top: Tensor, bottom: Tensor, level: Tensor, original: Tensor
 ) -> Tensor:
-    """Factors (B, C) on the weights of the bottom map for its share in structure.
+    """Logarithms (B, C) of 1 - MS-SSIM over mean squared error for errors in each bottom channel.
 
-    Of the distortion `255^2 * MSE + structure * (1 - MS-SSIM)` for originals (B, 3, H, W), relative
-    to that of the squared error alone; scaled to a geometric mean of one over the first `anchor`
-    channels, those that most bits are for, so that rates stay about the same.
+    Originals (B, 3, H, W) in [0, 1].  Smooth pictures have far larger ones than others, in all
+    channels alike: means are to be taken of the logarithms.
     """
     with torch.enable_grad():
         (_, vectors), image = _decoded(model, top, bottom, level)
@@ -105,5 +98,15 @@ def emphasis(
         )
         (shaped,) = torch.autograd.grad(structure_functional(image, original), vectors)
     squared, structural = (s.square().mean((2, 3)).clamp_min(LEAST) for s in (plain, shaped))
-    factor = 1 + structure / 255**2 * structural / squared
-    return factor / factor[:, :anchor].log().mean(1, keepdim=True).exp()
+    return (structural / squared).log()
+
+
+def emphasis(share: Tensor, structure: float, anchor: int) -> Tensor:
+    """Factors (C,) on the weights of the bottom map, from means (C,) of `structure_share`.
+
+    For the distortion `255^2 * MSE + structure * (1 - MS-SSIM)` instead of its first term alone;
+    scaled to a geometric mean of one over the first `anchor` channels, those that most bits are
+    for, so that rates stay about the same.
+    """
+    factor = 1 + structure / 255**2 * share.exp()
+    return factor / factor[:anchor].log().mean().exp()
