@@ -79,15 +79,14 @@ def thinned(book: Codebook, weight: Tensor, config: ThinConfig) -> Codebook:
     groups = zip(book.codewords, book.usage(), weights, strict=True)
     orders = [order_of_removal(*group, config) for group in groups]
     fewer = min(len(order) for order in orders)
-    if book.size == 1 or fewer == 0:
+    if fewer == 0:
         return book
     thin = Codebook(book.groups, book.size - fewer, book.dim)
     for g, order in enumerate(orders):
         stays = torch.ones(book.size, dtype=torch.bool)
         stays[order[:fewer]] = False
-        for name in ("codewords", "labels", "count", "total"):
-            getattr(thin, name)[g] = getattr(book, name)[g, stays]
-        thin.bias[g] = book.bias[g, stays]
+        for new, old in zip(thin.state(), book.state(), strict=True):
+            new[g] = old[g, stays]
     return thin
 
 
