@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from vqzip import store
@@ -72,7 +73,8 @@ def test_the_transform_is_loaded_for_inference(model: CodecModel, tensors: Tenso
         name for name in tensors if name.startswith("transform.")
     }
     for name, value in state.items():
-        assert value.is_contiguous()
+        last = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+        assert value.is_contiguous(memory_format=last)
         assert not value.requires_grad
         stored = tensors[f"transform.{name}"]
         assert stored.dtype == np.float16

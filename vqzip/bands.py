@@ -94,8 +94,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def _as_map(vectors: Floats, width: int) -> Tensor:
-    """(H * width, C) to (1, C, H, width)."""
-    return torch.from_numpy(vectors.T.reshape(1, vectors.shape[1], -1, width))
+    """(H * width, C) to (1, C, H, width), channels last in memory."""
+    rows = torch.from_numpy(np.ascontiguousarray(vectors))
+    return rows.view(1, -1, width, vectors.shape[1]).permute(0, 3, 1, 2)
 
 
 class Analysis:
@@ -117,7 +118,7 @@ class Analysis:
         y = np.minimum(np.arange(band.first * TOP_STRIDE, band.last * TOP_STRIDE), height - 1)
         x = np.minimum(np.arange(self.shape[1] * TOP_STRIDE), width - 1)
         part = torch.from_numpy(self.pixels[y][:, x])
-        return part.permute(2, 0, 1)[None].contiguous().float().div_(255)
+        return part.permute(2, 0, 1)[None].float().div_(255)
 
     def _features(self, band: Band) -> Tensor:
         if band in self._kept:

@@ -121,6 +121,7 @@ def load_model(path: str | os.PathLike[str] | None = None) -> CodecModel:
 def _assemble(tensors: Tensors, config: dict[str, Any], name: bytes) -> CodecModel:
     import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from vqzip.codec import CodecModel
     from vqzip.codemap import CodeMap
@@ -143,10 +144,16 @@ def _assemble(tensors: Tensors, config: dict[str, Any], name: bytes) -> CodecMod
             steps=config["steps"],
         )
 
+    def weight_of(array: NDArray[np.generic]) -> torch.Tensor:
+        weight = torch.from_numpy(array.astype(np.float32))
+        # Channels last, networks take a tenth of their time less, or more.
+        last = weight.ndim == 4
+        return weight.contiguous(memory_format=torch.channels_last) if last else weight
+
     # Not on the meta device, though the start values are for nothing: it would import dynamo.
     transform = Transform(TransformConfig(**config["transform"]))
     weights = {
-        key.removeprefix("transform."): torch.from_numpy(value.astype(np.float32))
+        key.removeprefix("transform."): weight_of(value)
         for key, value in tensors.items()
         if key.startswith("transform.")
     }
