@@ -490,7 +490,7 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
         weight = code_map.weight[level // 16, channels].reshape(book.groups, 1, book.dim)
         squares = (weight * np.square(points - book.codewords / 64)).sum(3)
         distortion = emphasis[places, :, None] * squares
-        frequency = frequencies(book.weights(coding.features(hidden, seen, i)))
+        frequency = frequencies(book.weights(coding.slices[i].features(hidden, seen)))
         cost = distortion - np.log2(frequency.reshape(distortion.shape) / 2**24)
         found = np.take_along_axis(cost, c[places][:, :, None], 2)[:, :, 0]
         assert (found <= cost.min(2) + 2).all()  # the rarest are rounded by a bit, either way

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_stream import RangeDecoder
 
-from vqzip.entropy import EXP2, CodebookTable, Codes, Decoder, Encoder, frequencies
+from vqzip.entropy import (
+    EXP2,
+    CodebookTable,
+    Codes,
+    Decoder,
+    Encoder,
+    error_terms,
+    frequencies,
+)
 from vqzip.errors import VqzError
 from vqzip.integer import Doubles
 from vqzip.layout import Ints
@@ -187,7 +195,7 @@ def test_closeness_falls_with_the_squared_error(book: CodebookTable, seed: int) 
     difference = points.reshape(3, book.groups, 1, book.dim) - book.codewords / 64
     squares = (weight.reshape(3, book.groups, 1, book.dim) * difference**2).sum(3)
     origin = (weight * points**2).reshape(3, book.groups, 1, book.dim).sum(3)
-    found = book.closeness(points.astype(np.float32), weight.astype(np.float32))
+    found = book.closeness(error_terms(points.astype(np.float32), weight.astype(np.float32)))
     np.testing.assert_allclose(found / 256, origin - squares, rtol=1e-9, atol=1e-6)
 
 

@@ -28,7 +28,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import vqzip
-from vqzip import container
+from vqzip import container, native
 from vqzip.codec import CodecModel, unpack
 from vqzip.coding import Slice
 from vqzip.integer import Doubles, Linear
@@ -75,6 +75,7 @@ SETTINGS = {
     "SSE": Setting(simd("default", "SSE41", "Prescott", 1) | without_simd(), "DEFAULT"),
     "AVX2": Setting(simd("avx2", "AVX2", "Haswell", 2), "AVX2"),
     "AVX-512": Setting(simd("avx512", "AVX512_CORE", "SkylakeX", 2), "AVX512"),
+    "NumPy alone": Setting({"VQZIP_NATIVE": "0", **threads(2)}),
     "other versions": Setting(threads(2), python=OTHER),
 }
 
@@ -196,6 +197,7 @@ def test_frequencies_are_the_same_however_products_are_computed(
     monkeypatch: pytest.MonkeyPatch,
     products: Callable[[Linear, NDArray[Any], Doubles], Doubles],
 ) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
     monkeypatch.setattr(Linear, "_products", products)
     monkeypatch.setattr(Slice, "_products", slice_one_row_at_a_time)
     found = decode_all(models, folder)

@@ -220,7 +220,7 @@ def all_at_once(coding: Coding) -> tuple[Doubles, list[Doubles]]:
     back = np.argsort(places)
     hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
     count = len(coding.prior.slices)
-    return hidden[back], [coding.features(hidden, seen, i)[back] for i in range(count)]
+    return hidden[back], [coding.slices[i].features(hidden, seen)[back] for i in range(count)]
 
 
 def random_vectors(prior: IntegerPixelCNN, positions: int, seed: int) -> Ints:
@@ -270,7 +270,7 @@ def test_steps_give_what_the_whole_map_gives(model: CodecModel, code_map: CodeMa
             before = np.zeros_like(seen)
             before[:, : prior.starts[i]] = seen[:, : prior.starts[i]]
             np.testing.assert_array_equal(
-                stepwise.features(found, before, i), features[i][there], strict=True
+                stepwise.slices[i].features(found, before), features[i][there], strict=True
             )
 
 

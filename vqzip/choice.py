@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from vqzip.codemap import CodeMap, Known, filled
 from vqzip.coding import Coding
-from vqzip.entropy import EXP2_STEP, CodebookTable, Codes, largest
+from vqzip.entropy import CodebookTable, Codes, error_terms
 from vqzip.guess import centre, guess
-from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
+from vqzip.integer import CODEWORD_ONE, Bytes, Floats
 from vqzip.layout import Ints
 from vqzip.threads import share
-
-RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ def choose(
         # Emphasis, the same for all channels, does not change which one is nearest.
         weights = np.broadcast_to(weight, latent.shape)
         pairs = zip(books, parts, strict=True)
-        return [_best(book, latent[:, part], weights[:, part], None) for book, part in pairs]
+        errors = ((b, error_terms(latent[:, part], weights[:, part])) for b, part in pairs)
+        return [book.best(error, None) for book, error in errors]
     coding = code_map.coding(shape, level, condition)
 
     seen = latent[:, : code_map.coded(level)]  # by the prior; other channels are zero
@@ -97,24 +96,8 @@ def _choose_given(
         for i, book in enumerate(books):
             if book.size > 1:
                 part = slice(*starts[i : i + 2])
-                features = coding.features(hidden[rows], seen, i)
-                codes[i][places[rows]] = _best(book, points[:, part], weight[rows, part], features)
+                error = error_terms(points[:, part], weight[rows, part])
+                chosen = coding.slices[i].choose(book, hidden[rows], seen, error)
+                codes[i][places[rows]] = chosen
 
     share(choose_rows, len(cells))
-
-
-def _best(book: CodebookTable, points: Floats, weight: Floats, features: Doubles | None) -> Codes:
-    """Codes (n, G) of least squared error, plus bits if there are features."""
-    codes = np.zeros((len(points), book.groups), np.uint16)
-    if book.size == 1:
-        return codes
-    for start in range(0, len(points), book.rows):
-        block = slice(start, start + book.rows)
-        score = book.closeness(points[block], weight[block])
-        if features is not None:
-            likely = book.logits(features[block])
-            rows = likely.reshape(-1, book.size)
-            rows -= largest(rows)
-            score += np.maximum(likely, RAREST, out=likely)
-        codes[block] = score.argmax(2)
-    return codes

@@ -30,9 +30,10 @@ from vqzip.integer import (
     IntegerPixelCNN,
 )
 from vqzip.layout import Ints, Layout
-from vqzip.threads import behind, share
+from vqzip.threads import LEAST, behind, share
 
-CHUNK = 2048  # positions whose weights are held in memory at once while encoding
+CHUNK = 8192  # positions that are gone through at once while encoding
+WEIGHTS = 2**23  # of codewords that are held in memory at once while encoding
 KEPT = 2**16  # cells there is room for while coding, if that is a step
 
 Known = Callable[[Ints], NDArray[np.int8]]
@@ -112,17 +113,20 @@ def _weights(
 ) -> Doubles:
     """Weights (n * G, K) of a slice."""
     weights = np.empty((len(hidden) * book.groups, book.size))
+    if len(hidden) < 2 * LEAST:
+        coding.slices[i].weigh(book, hidden, seen, weights)
+        return weights
 
     def weigh(rows: slice) -> None:
         part = slice(rows.start * book.groups, rows.stop * book.groups)
-        book.weights(coding.features(hidden[rows], seen[rows], i), out=weights[part])
+        coding.slices[i].weigh(book, hidden[rows], seen[rows], weights[part])
 
     share(weigh, len(hidden))
     return weights
 
 
-def filled(coding: Coding, known: Known) -> Iterator[tuple[Ints, Ints, Ints]]:
-    """The coding order in runs of whole wavefront steps of about CHUNK positions.
+def filled(coding: Coding, known: Known, chunk: int = CHUNK) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """The coding order in runs of whole wavefront steps of about so many positions.
 
     Cells, places, and where each step starts among them.  In `coding`, all codes are known so far:
     `known` gives what the network sees of places.
@@ -133,7 +137,7 @@ def filled(coding: Coding, known: Known) -> Iterator[tuple[Ints, Ints, Ints]]:
         run = slice(first + rows.start, first + rows.stop)
         coding.put(cells[run], known(places[run]))
 
-    for begin, end in coding.layout.runs(CHUNK):
+    for begin, end in coding.layout.runs(chunk):
         first, last = starts[begin], starts[end]
         coding.open(begin, end)
         share(partial(put, first), last - first)
@@ -185,7 +189,8 @@ def _coded(
     """
     books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
     coding = code_map.coding(shape, level, condition)
-    for cells, places, starts in filled(coding, code_map.seen(codes, level)):
+    held = WEIGHTS // max(1, sum(book.groups * book.size for book in books.values()))
+    for cells, places, starts in filled(coding, code_map.seen(codes, level), min(CHUNK, held)):
         hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
         slices = [
             (book.groups, codes[i][places].reshape(-1), _weights(coding, i, book, hidden, seen))
@@ -208,7 +213,7 @@ def decode(
     """A map's codes, from a stream or wherever else the decoder has them."""
     books = code_map.books(level)
     coding = code_map.coding(shape, level, condition)
-    inputs = [table.astype(np.float64) for table in code_map.inputs(level)]
+    inputs = code_map.inputs(level)
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
     cells, places, starts = coding.layout.order
     codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
@@ -219,7 +224,7 @@ def decode(
             here = cells[begin:end]
             ready = begun[begin - starts[first] : end - starts[first]]
             hidden = coding.hidden(here, ready, one_step=True)
-            seen = np.empty((len(here), code_map.prior.channels))
+            seen = np.empty((len(here), code_map.prior.channels), np.int8)
             for i, (book, part) in enumerate(zip(books, parts, strict=True)):
                 if book.size == 1:
                     seen[:, part] = inputs[i].reshape(-1)
@@ -227,7 +232,7 @@ def decode(
                 weights = _weights(coding, i, book, hidden, seen)
                 found = decoder.get(weights).reshape(len(here), book.groups)
                 codes[i][begin:end] = found
-                seen[:, part] = look_up(inputs[i], found)
+                coding.slices[i].see(inputs[i], found, seen)
             coding.put(here, seen)
     return [_in_place(c, places) for c in codes]
 

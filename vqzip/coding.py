@@ -7,13 +7,14 @@ the encoder, many steps at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vqzip import native
+from vqzip.entropy import EXP2, RAREST, CodebookTable, Codes, look_up
 from vqzip.integer import (
     ACTIVATION_LEVELS,
     ACTIVATION_SHIFT,
@@ -32,6 +33,8 @@ from vqzip.integer import (
 )
 from vqzip.layout import Ints, Layout
 from vqzip.threads import share
+
+_EXP2 = native.table(EXP2)
 
 
 class Coding:
@@ -58,14 +61,26 @@ class Coding:
         self.condition = condition
         self._context_taps = layout.taps(2, inclusive=False)
         self._spatial_taps = layout.taps(1, inclusive=True)
-        self._slices = [Slice(prior, i, level) for i in range(len(prior.slices))]
+        self.slices = [Slice(prior, i, level) for i in range(len(prior.slices))]
+        self._native = self._compiled() if prior.spatial and native.library() else None
+
+    def _compiled(self) -> native.Network:
+        prior = self.prior
+        spatial = [layer.native(active=True) for layer in prior.spatial]
+        pointwise = [layer.native() for layer in prior.pointwise]
+        layers = self._context.native(), spatial, pointwise, prior.to_slices.native()
+        taps = self._context_taps, self._spatial_taps
+        return native.network(layers, self.inputs, self.activations, taps)
 
     def open(self, begin: int, end: int) -> None:
         """Make room for some steps, in order."""
         reused = self.layout.reused(begin, end)
-        if len(reused):
+        if not len(reused):
+            return
+        # Around the end there are two runs of them, which are sooner zeroed than single ones.
+        for run in np.split(reused, np.flatnonzero(np.diff(reused) != 1) + 1):
             for rows in (self.inputs, *self.activations):
-                rows.reshape(self.layout.held, self.layout.lines, -1)[reused] = 0
+                rows.reshape(self.layout.held, self.layout.lines, -1)[run[0] : run[-1] + 1] = 0
 
     def put(self, cells: Ints, inputs: NDArray[Any]) -> None:
         """Store codewords as the network sees them (n, channels)."""
@@ -93,45 +108,39 @@ class Coding:
         have been put, and passed to `hidden` before or be among the given ones; if these are
         `one_step`, none depends on another and threads need not wait for each other.
         """
-        prior = self.prior
         f = np.empty_like(start)
-        out = np.empty((len(cells), prior.to_slices.matrix.shape[1]))
+        out = np.empty((len(cells), self.prior.to_slices.matrix.shape[1]))
+        run = self._run if self._native is None else self._run_compiled
 
-        def finish(layer: int, rows: slice) -> None:
-            active = to_activations(f[rows] * 2.0**-ACTIVATION_SHIFT)
-            if layer < len(self.activations):
-                self.activations[layer][cells[rows]] = active
-            else:
-                out[rows] = prior.to_slices(active)
+        def work(layers: range, rows: slice) -> None:
+            run(layers, cells[rows], start[rows], f[rows], out[rows])
 
-        def begin(rows: slice) -> None:
-            context = self._context(_gather(self.inputs, cells[rows], self._context_taps))
-            np.add(context, start[rows], out=f[rows])
-            finish(0, rows)
-
-        def add(layer: int, rows: slice) -> None:
-            seen = _gather(self.activations[layer], cells[rows], self._spatial_taps)
-            f[rows] += prior.pointwise[layer](prior.spatial[layer].activations(seen))
-            finish(layer + 1, rows)
-
-        layers = range(len(self.activations))
-        stages: list[Callable[[slice], None]] = [begin, *(partial(add, i) for i in layers)]
-
-        def all_stages(rows: slice) -> None:
-            for stage in stages:
-                stage(rows)
-
-        for work in [all_stages] if one_step else stages:
-            share(work, len(cells))
+        everything = range(len(self.activations) + 1)
+        for layers in [everything] if one_step else [range(i, i + 1) for i in everything]:
+            share(partial(work, layers), len(cells))
         return out
 
-    def features(self, hidden: Doubles, seen: NDArray[Any], slice_index: int) -> Doubles:
-        """F of a slice (n, channels, 4): what a codebook's logits are linear in.
+    def _run_compiled(
+        self, layers: range, cells: Ints, start: Doubles, f: Doubles, out: Doubles
+    ) -> None:
+        assert self._native is not None
+        native.layers(self._native, layers, cells, start, f, out)
 
-        `seen` are the codewords of the slices before it (n, at least their channels) as the network
-        sees them.
-        """
-        return self._slices[slice_index].features(hidden, seen)
+    def _run(self, layers: range, cells: Ints, start: Doubles, f: Doubles, out: Doubles) -> None:
+        """The layers' residuals f and what is seen of them, and of the last one `out`."""
+        prior = self.prior
+        for layer in layers:
+            if layer == 0:
+                context = self._context(_gather(self.inputs, cells, self._context_taps))
+                np.add(context, start, out=f)
+            else:
+                seen = _gather(self.activations[layer - 1], cells, self._spatial_taps)
+                f += prior.pointwise[layer - 1](prior.spatial[layer - 1].activations(seen))
+            active = to_activations(f * 2.0**-ACTIVATION_SHIFT)
+            if layer < len(self.activations):
+                self.activations[layer][cells] = active
+            else:
+                out[:] = prior.to_slices(active)
 
 
 class Slice:
@@ -140,24 +149,24 @@ class Slice:
     def __init__(self, prior: IntegerPixelCNN, index: int, level: int) -> None:
         self._start, end = prior.starts[index : index + 2]
         self._share = prior.shares[index]
-        channels = slice(self._start, end)
-        matrix, offset = prior.previous[index]
-        self._previous = matrix * 2.0**-ACTIVATION_SHIFT
+        channels = self._channels = slice(int(self._start), int(end))
+        weights, scale, offset = prior.previous[index].parts()
+        scale = scale * 2.0**-ACTIVATION_SHIFT
         self._offset = offset * 2.0**-ACTIVATION_SHIFT + 0.5
         if not self._start:
-            self._offset = np.full_like(offset, 0.5)
-        matrix, offset = prior.heads[index]
+            weights, self._offset = weights[:0], np.full_like(offset, 0.5)
+        # For a layer of few inputs it takes less time to multiply once, in twice the width.
+        self._previous = weights * scale
         # Of the four numbers of a channel, the second is made an entry of the precision table:
         # steps of the table, the half for rounding, and its start, folded in; then it is clamped
         # to what the clamped logarithm would give and to the table.
+        head, head_scale, head_offset = prior.heads[index].parts()
+        head_scale, head_offset = head_scale.copy(), head_offset.copy()
         step = SCALE_STEP * 2.0**-HEAD_SHIFT
         first = (prior.log_scale[level, channels]) * step + 0.5 - SCALE_LOWEST * SCALE_STEP
-        self._head = matrix.reshape(len(matrix), -1, 4).copy()
-        self._head[:, :, 1] *= step
-        self._head = self._head.reshape(matrix.shape)
-        offsets = offset.reshape(-1, 4).copy()
-        offsets[:, 1] = offsets[:, 1] * step + first
-        self._head_offset = offsets.reshape(-1)
+        head_scale[1::4] *= step
+        head_offset[1::4] = head_offset[1::4] * step + first
+        self._head, self._head_offset = head * head_scale, head_offset
         last = len(prior.precision) - 1
         bounds = np.full((2, end - self._start, 4), float(HEAD_MAX))
         bounds[0] *= -1
@@ -166,9 +175,22 @@ class Slice:
         self._tail = np.tile([1.0, 1.0, 2.0**TAIL_SHIFT, 2.0**TAIL_SHIFT], end - self._start)
         self._precision = prior.precision
         self._unit = prior.unit[level, channels] * 2.0**-UNIT_SHIFT
+        self._native = None
+        if native.library() is not None:
+            layers = (
+                native.linear(weights, scale, self._offset),
+                native.linear(head, head_scale, head_offset),
+            )
+            limits = self._low, self._high, self._tail
+            sizes = len(self._unit), self._share.start
+            self._native = native.Slice(*layers, *limits, self._unit, self._precision, *sizes)
 
     def features(self, hidden: Doubles, seen: NDArray[Any]) -> Doubles:
-        """See `Coding.features`."""
+        """F (n, channels, 4): what a codebook's logits are linear in.
+
+        `seen` are the codewords of the slices before it (n, at least their channels) as the network
+        sees them.
+        """
         u = hidden[:, self._share] * 2.0**-ACTIVATION_SHIFT
         u += self._offset
         if self._start:
@@ -194,6 +216,38 @@ class Slice:
     def _products(self, x: NDArray[Any], matrix: Doubles) -> Doubles:
         products: Doubles = x @ matrix
         return products
+
+    def see(
+        self, table: NDArray[np.int8], codes: NDArray[np.int32], seen: NDArray[np.int8]
+    ) -> None:
+        """Set its columns of seen (n, channels) to a table's rows (G, K, d) for codes (n, G)."""
+        if self._native is None:
+            seen[:, self._channels] = look_up(table, codes)
+        else:
+            native.look_up(table, codes, seen, self._channels.start)
+
+    def weigh(
+        self, book: CodebookTable, hidden: Doubles, seen: NDArray[Any], weights: Doubles
+    ) -> None:
+        """Set the codewords' weights (n * G, K), given what `features` is."""
+        if self._native is None:
+            book.weights(self.features(hidden, seen), out=weights)
+        else:
+            native.weigh(self._native, book.native(), _EXP2, hidden, seen, weights)
+
+    def choose(
+        self,
+        book: CodebookTable,
+        hidden: Doubles,
+        seen: NDArray[Any],
+        error: tuple[Doubles, Doubles],
+    ) -> Codes:
+        """Codes (n, G) of least error, which `entropy.error_terms` gives, plus bits."""
+        if self._native is None:
+            return book.best(error, self.features(hidden, seen))
+        codes = np.empty((len(hidden), book.groups), np.uint16)
+        native.choose(self._native, book.native(), RAREST, hidden, seen, *error, codes)
+        return codes
 
 
 def _gather(rows: NDArray[Any], cells: Ints, taps: Ints) -> NDArray[Any]:

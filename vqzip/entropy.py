@@ -8,12 +8,14 @@ arithmetic, float64, sums of the weights are exact.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from vqzip import native
 from vqzip.errors import VqzError
 from vqzip.integer import (
     BIAS_SHIFT,
@@ -35,6 +37,8 @@ TOTAL = 2**24
 EXP2_STEP = 256  # entries of the exponential table to a factor of two
 EXP2_BITS = 28  # a codeword this many bits below the most likely one has a weight of zero
 BLOCK = 2**16  # weights that are worked on at once, to stay in the processor's cache
+RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
+ERROR_STEP = 2.0**-16  # of the terms of errors
 COUNTED = 32  # batches of codes whose information is counted at once
 
 EXP2: Doubles = np.append(
@@ -76,9 +80,11 @@ class CodebookTable:
         self._phi = np.concatenate([phi, start], axis=1) * (EXP2_STEP * 2.0**-LOGIT_SHIFT)
         c = self.codewords.astype(np.float64)
         squares = np.stack([c, -c * c], axis=-1).reshape(self.groups, self.size, -1)
-        self._squares = squares.transpose(0, 2, 1) * (EXP2_STEP / CODEWORD_ONE**2)
+        by_term = np.ascontiguousarray(squares.transpose(0, 2, 1))
+        self._squares = by_term * (EXP2_STEP / CODEWORD_ONE**2)
         self.rows = max(1, BLOCK // (self.groups * self.size))
         """Positions that are worked on at once."""
+        self._native: native.Book | None = None
 
     def logits(self, features: Doubles) -> Doubles:
         """Features (n, channels, 4) to logits (n, G, K), in 1/256 bits with 20 fraction bits."""
@@ -88,18 +94,33 @@ class CodebookTable:
         grouped[:, :, -1] = 1
         return self._product(grouped, self._phi)
 
-    def closeness(self, points: Floats, weight: Floats) -> Doubles:
-        """Minus `weight (z - c)^2` of each codeword (n, G, K) up to a constant, as logits are.
+    def closeness(self, error: tuple[Doubles, Doubles]) -> Doubles:
+        """Minus the squared error of each codeword (n, G, K) up to a constant, as logits are."""
+        terms = np.stack(error, axis=-1)  # (n, channels, 2)
+        grouped = terms.reshape(len(terms), self.groups, -1).transpose(1, 0, 2)
+        return self._product(np.ascontiguousarray(grouped), self._squares)
 
-        Points (n, channels) in code units, weight (n, channels) in bits for a squared unit.
-        """
-        n = len(points)
-        grouped = np.empty((self.groups, n, self.dim, 2))
-        by_position = grouped.transpose(1, 0, 2, 3)
-        slope = 2 * CODEWORD_ONE * weight * points
-        by_position[..., 0] = slope.reshape(n, self.groups, self.dim)
-        by_position[..., 1] = weight.reshape(-1, self.groups, self.dim)
-        return self._product(grouped.reshape(self.groups, n, -1), self._squares)
+    def best(self, error: tuple[Doubles, Doubles], features: Doubles | None) -> Codes:
+        """Codes (n, G) of least squared error, plus bits if there are features."""
+        slopes, squares = error
+        codes = np.zeros((len(slopes), self.groups), np.uint16)
+        for start in range(0, len(slopes), self.rows):
+            block = slice(start, start + self.rows)
+            score = self.closeness((slopes[block], squares[block]))
+            if features is not None:
+                likely = self.logits(features[block])
+                rows = likely.reshape(-1, self.size)
+                rows -= largest(rows)
+                score += np.maximum(likely, RAREST, out=likely)
+            codes[block] = score.argmax(2)
+        return codes
+
+    def native(self) -> native.Book:
+        """For the compiled loops."""
+        if self._native is None:
+            shape = self.groups, self.size, self.dim
+            self._native = native.book(self._phi, self._squares, shape)
+        return self._native
 
     def _product(self, grouped: Doubles, phi: Doubles) -> Doubles:
         product = np.empty((grouped.shape[1], self.groups, self.size))
@@ -126,6 +147,18 @@ class CodebookTable:
         return look_up(self.codewords, codes)
 
 
+def error_terms(points: Floats, weight: Floats) -> tuple[Doubles, Doubles]:
+    """What `weight (z - c)^2` is linear in, (n, channels) each.
+
+    Points (n, channels) in code units, weight (n, channels) in bits for a squared unit.  They are
+    rounded, so that sums are exact and no two machines choose differently.
+    """
+    slopes = 2 * CODEWORD_ONE * weight * points
+    terms = (x.astype(np.float64) / ERROR_STEP for x in (slopes, weight))
+    slope, square = (np.rint(x, out=x) * ERROR_STEP for x in terms)
+    return slope, square
+
+
 def largest(rows: Doubles) -> Doubles:
     """The largest number of each row (n, K), (n, 1).  NumPy finds its place sooner than itself."""
     found: Doubles = rows.take(_row_starts(rows) + rows.argmax(1))
@@ -133,7 +166,12 @@ def largest(rows: Doubles) -> Doubles:
 
 
 def _row_starts(rows: NDArray[Any]) -> NDArray[np.int64]:
-    return np.arange(0, rows.size, rows.shape[1])
+    return _multiples(*rows.shape)
+
+
+@lru_cache(maxsize=1024)
+def _multiples(count: int, of: int) -> NDArray[np.int64]:
+    return np.arange(0, count * of, of)
 
 
 def _least_information(chosen: Doubles) -> float:

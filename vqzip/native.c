@@ -1,0 +1,415 @@
+/* The integer prior's inner loops: what coding.py, entropy.py and choice.py do with NumPy, without
+ * its overhead for each operation, which is most of the time where a step has few positions.
+ *
+ * The numbers are the same to the bit: all of them are integers, or multiples of a power of two, that
+ * float (below 2^24) and double (below 2^52) hold exactly, so the order of summation and fused
+ * multiplications change nothing.  native.py has the same structures and says what arguments are.
+ */
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define EXPORT __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define EXPORT
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+enum { ROWS = 3, BATCH = 36, ACTIVATION_LEVELS = 240 };
+enum { PANEL = 128, FLOATS = PANEL / sizeof(float), DOUBLES = PANEL / sizeof(double), VECTORS = 4 };
+
+typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
+typedef double doubles __attribute__((vector_size(32), aligned(8), may_alias));
+
+/* Matrices lie in panels of columns that are PANEL bytes wide, (panels, inputs, columns), the last one
+ * filled up with zeros. */
+typedef struct {
+    const float *matrix;
+    const double *scale, *offset;
+    int64_t inputs, outputs;
+} Linear;
+
+/* A map's shared layers, and what its cells hold. */
+typedef struct {
+    const Linear *context, *const *spatial, *const *pointwise, *last;
+    const int8_t *inputs;         /* (cells, channels) */
+    uint8_t *const *activations;  /* of each layer (cells, width) */
+    const int64_t *context_taps, *spatial_taps;
+    int64_t layers, cells, context_tap_count, spatial_tap_count;
+} Network;
+
+typedef struct {
+    const Linear *previous, *head;
+    const double *low, *high, *tail, *unit, *precision;
+    int64_t channels, start; /* start: of its share of the hidden columns */
+} Slice;
+
+typedef struct {
+    const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
+    int64_t groups, size, dim;
+} Book;
+
+INLINE int64_t multiple(int64_t count, int64_t of)
+{
+    return (count + of - 1) / of * of;
+}
+
+/* Rows that products work on where there are so many, and columns of whole panels. */
+INLINE int64_t whole(int64_t rows)
+{
+    return multiple(rows, ROWS);
+}
+
+INLINE int64_t padded(int64_t columns)
+{
+    return multiple(columns, FLOATS);
+}
+
+INLINE int64_t padded_doubles(int64_t columns)
+{
+    return multiple(columns, DOUBLES);
+}
+
+INLINE int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+INLINE double clamp(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* Rows (count, inputs) times the matrix, (count, padded outputs); count is a multiple of ROWS. */
+INLINE void product(const Linear *layer, const float *rows, int64_t count, float *out)
+{
+    const int64_t inputs = layer->inputs, outputs = padded(layer->outputs);
+    for (int64_t o = 0; o < outputs; o += FLOATS)
+        for (int64_t n = 0; n < count; n += ROWS) {
+            const floats *weights = (const floats *)(layer->matrix + o * inputs);
+            const float *x = rows + n * inputs;
+            floats sums[ROWS][VECTORS] = {0};
+            for (int64_t i = 0; i < inputs; i++, weights += VECTORS)
+                for (int r = 0; r < ROWS; r++)
+                    for (int j = 0; j < VECTORS; j++)
+                        sums[r][j] += x[r * inputs + i] * weights[j];
+            for (int r = 0; r < ROWS; r++)
+                memcpy(out + (n + r) * outputs + o, sums[r], sizeof sums[r]);
+        }
+}
+
+/* The same of doubles for rows that are `stride` apart.  Sums begin at what there is. */
+INLINE void add_product(const double *matrix, int64_t inputs, int64_t outputs, const double *rows,
+                        int64_t stride, int64_t count, double *out)
+{
+    const int64_t width = padded_doubles(outputs);
+    for (int64_t o = 0; o < width; o += DOUBLES)
+        for (int64_t n = 0; n < count; n += ROWS) {
+            const doubles *weights = (const doubles *)(matrix + o * inputs);
+            const double *x = rows + n * stride;
+            double *target = out + n * width + o;
+            doubles sums[ROWS][VECTORS];
+            for (int r = 0; r < ROWS; r++)
+                memcpy(sums[r], target + r * width, sizeof sums[r]);
+            for (int64_t i = 0; i < inputs; i++, weights += VECTORS)
+                for (int r = 0; r < ROWS; r++)
+                    for (int j = 0; j < VECTORS; j++)
+                        sums[r][j] += x[r * stride + i] * weights[j];
+            for (int r = 0; r < ROWS; r++)
+                memcpy(target + r * width, sums[r], sizeof sums[r]);
+        }
+}
+
+/* Numbers of neighbours side by side, (rows, taps * channels), for a multiple of ROWS. */
+#define GATHER(TYPE)                                                                              \
+    INLINE void gather_##TYPE(const TYPE##_t *table, int64_t cell_count, int64_t channels,        \
+                              const int64_t *cells, int64_t rows, const int64_t *taps,            \
+                              int64_t tap_count, float *out)                                      \
+    {                                                                                             \
+        for (int64_t r = 0; r < rows; r++)                                                        \
+            for (int64_t t = 0; t < tap_count; t++, out += channels) {                            \
+                const TYPE##_t *from = table + neighbour(cells[r], taps[t], cell_count) * channels;\
+                for (int64_t c = 0; c < channels; c++)                                            \
+                    out[c] = from[c];                                                             \
+            }                                                                                     \
+        memset(out, 0, (size_t)((whole(rows) - rows) * tap_count * channels) * sizeof *out);      \
+    }
+
+/* The cell a tap away, around the ends. */
+INLINE int64_t neighbour(int64_t cell, int64_t tap, int64_t cells)
+{
+    const int64_t found = cell + tap;
+    return found < 0 ? found + cells : found >= cells ? found - cells : found;
+}
+
+INLINE uint8_t activation(double x)
+{
+    return (uint8_t)clamp(x, 0, ACTIVATION_LEVELS);
+}
+
+/* What a position's residual comes to before the next layer: activations, stored in its cell. */
+INLINE void activate(const double *f, int64_t width, uint8_t *out)
+{
+    for (int64_t c = 0; c < width; c++)
+        out[c] = activation(f[c] * 0x1p-5);
+}
+
+GATHER(int8)
+GATHER(uint8)
+
+/* The first layer: f = context of the inputs + start, and the activations that are seen next. */
+INLINE void begin(const Network *net, const int64_t *cells, int64_t rows, const double *start,
+                  double *f, float *scratch)
+{
+    const Linear *layer = net->context;
+    const int64_t taps = net->context_tap_count, width = layer->outputs;
+    float *sums = scratch + BATCH * layer->inputs;
+    gather_int8(net->inputs, net->cells, layer->inputs / taps, cells, rows, net->context_taps, taps,
+                scratch);
+    product(layer, scratch, whole(rows), sums);
+    for (int64_t r = 0; r < rows; r++, sums += padded(width), f += width, start += width) {
+        for (int64_t c = 0; c < width; c++)
+            f[c] = floor(sums[c] * layer->scale[c] + layer->offset[c]) + start[c];
+        activate(f, width, net->activations[0] + cells[r] * width);
+    }
+}
+
+/* A residual layer: f += pointwise(spatial(activations)), then the activations that are seen next or,
+ * after the last layer, in `out` what all slices share. */
+INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t rows, double *f,
+                double *out, float *scratch)
+{
+    const Linear *spatial = net->spatial[index], *pointwise = net->pointwise[index];
+    const Linear *last = net->last;
+    const int64_t width = pointwise->outputs, middle = spatial->outputs;
+    float *inner = scratch + BATCH * spatial->inputs, *active = inner + BATCH * middle;
+    float *sums = active + BATCH * width;
+    gather_uint8(net->activations[index], net->cells, width, cells, rows, net->spatial_taps,
+                 net->spatial_tap_count, scratch);
+    product(spatial, scratch, whole(rows), sums);
+    for (int64_t r = 0; r < whole(rows); r++)
+        for (int64_t c = 0; c < middle; c++)
+            inner[r * middle + c] =
+                activation(sums[r * padded(middle) + c] * spatial->scale[c] + spatial->offset[c]);
+    product(pointwise, inner, whole(rows), sums);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < width; c++) {
+            double *to = f + r * width + c;
+            *to += floor(sums[r * padded(width) + c] * pointwise->scale[c] + pointwise->offset[c]);
+            active[r * width + c] = activation(*to * 0x1p-5);
+        }
+    if (index + 1 < net->layers) {
+        for (int64_t r = 0; r < rows; r++)
+            activate(f + r * width, width, net->activations[index + 1] + cells[r] * width);
+        return;
+    }
+    memset(active + rows * width, 0, (size_t)((whole(rows) - rows) * width) * sizeof *active);
+    product(last, active, whole(rows), sums);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < last->outputs; c++)
+            out[r * last->outputs + c] =
+                floor(sums[r * padded(last->outputs) + c] * last->scale[c] + last->offset[c]);
+}
+
+/* Layers from `first` on up to `end` for some cells: 0 is the first one, i + 1 the residual layer i. */
+EXPORT int vqzip_layers(const Network *net, int64_t first, int64_t end, const int64_t *cells,
+                        int64_t count, const double *start, double *f, double *out)
+{
+    const int64_t width = net->context->outputs, outputs = padded(net->last->outputs);
+    int64_t numbers = net->context->inputs + padded(width);
+    for (int64_t i = 0; i < net->layers; i++) {
+        const int64_t middle = padded(net->spatial[i]->outputs);
+        const int64_t sums = larger(larger(middle, padded(width)), outputs);
+        numbers = larger(numbers, net->spatial[i]->inputs + middle + width + sums);
+    }
+    float *scratch = malloc(BATCH * (size_t)numbers * sizeof *scratch);
+    if (!scratch)
+        return 1;
+    for (int64_t layer = first; layer < end; layer++)
+        for (int64_t n = 0; n < count; n += BATCH) {
+            const int64_t rows = count - n < BATCH ? count - n : BATCH;
+            if (layer == 0)
+                begin(net, cells + n, rows, start + n * width, f + n * width, scratch);
+            else
+                add(net, layer - 1, cells + n, rows, f + n * width, out + n * net->last->outputs,
+                    scratch);
+        }
+    free(scratch);
+    return 0;
+}
+
+/* Room for a slice's work on BATCH positions. */
+typedef struct {
+    float *in, *sums;
+    double *features, *logits, *terms, *close;
+    int32_t *entries;
+} Scratch;
+
+INLINE int take_scratch(const Slice *slice, const Book *book, Scratch *s)
+{
+    const int64_t before = slice->previous->inputs, inner = slice->previous->outputs;
+    const int64_t widest = padded(larger(inner, 4 * slice->channels));
+    const int64_t size = padded_doubles(book->size);
+    const int64_t floats_needed = BATCH * (larger(before, inner) + widest);
+    const int64_t doubles_needed = BATCH * (4 * slice->channels + 2 * book->dim + 2 * size);
+    const size_t bytes = (size_t)doubles_needed * sizeof(double) +
+                         (size_t)floats_needed * sizeof(float) + (size_t)size * sizeof(int32_t);
+    s->features = calloc(1, bytes);
+    if (!s->features)
+        return 1;
+    s->logits = s->features + BATCH * 4 * slice->channels;
+    s->close = s->logits + BATCH * size;
+    s->terms = s->close + BATCH * size;
+    s->in = (float *)(s->terms + BATCH * 2 * book->dim);
+    s->sums = s->in + BATCH * larger(before, inner);
+    s->entries = (int32_t *)(s->sums + BATCH * widest);
+    return 0;
+}
+
+/* Features (rows, channels, 4) of a slice. */
+INLINE void find_features(const Slice *slice, const double *hidden, int64_t hidden_width,
+                          const int8_t *seen, int64_t seen_width, int64_t rows, const Scratch *s)
+{
+    const Linear *previous = slice->previous, *head = slice->head;
+    const int64_t before = previous->inputs, inner = previous->outputs;
+    const int64_t numbers = 4 * slice->channels;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < before; i++)
+            s->in[r * before + i] = seen[r * seen_width + i];
+    product(previous, s->in, whole(rows), s->sums);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t o = 0; o < inner; o++)
+            s->in[r * inner + o] =
+                activation(hidden[r * hidden_width + slice->start + o] * 0x1p-5 +
+                           s->sums[r * padded(inner) + o] * previous->scale[o] + previous->offset[o]);
+    product(head, s->in, whole(rows), s->sums);
+    for (int64_t r = 0; r < rows; r++) {
+        double *features = s->features + r * numbers;
+        for (int64_t o = 0; o < numbers; o++)
+            features[o] = clamp(floor(s->sums[r * padded(numbers) + o] * head->scale[o] +
+                                      head->offset[o]),
+                                slice->low[o], slice->high[o]) *
+                          slice->tail[o];
+        for (int64_t c = 0; c < slice->channels; c++, features += 4) {
+            const double precision = slice->precision[(int32_t)features[1]];
+            const double mean = clamp(floor(features[0] * slice->unit[c] + 0.5), -0x1p15, 0x1p15);
+            features[0] = mean * precision * 2;
+            features[1] = precision;
+        }
+    }
+}
+
+/* Logits (rows, padded size) of a group. */
+INLINE void find_logits(const Slice *slice, const Book *book, int64_t group, int64_t rows,
+                        const Scratch *s)
+{
+    const int64_t inputs = 4 * book->dim, size = padded_doubles(book->size);
+    const double *phi = book->phi + group * (inputs + 1) * size;
+    for (int64_t r = 0; r < whole(rows); r++)
+        memcpy(s->logits + r * size, phi + inputs * size, (size_t)size * sizeof(double));
+    add_product(phi, inputs, book->size, s->features + group * inputs, 4 * slice->channels, whole(rows),
+                s->logits);
+}
+
+INLINE double largest_of(const double *numbers, int64_t count)
+{
+    double largest = numbers[0];
+    for (int64_t k = 1; k < count; k++)
+        largest = numbers[k] > largest ? numbers[k] : largest;
+    return largest;
+}
+
+/* Weights (count * groups, size) of a slice's codewords; the table's entry `last` is for the rest. */
+EXPORT int vqzip_weigh(const Slice *slice, const Book *book, const double *table, int64_t last,
+                       const double *hidden, int64_t hidden_width, const int8_t *seen,
+                       int64_t seen_width, int64_t count, double *weights)
+{
+    Scratch s;
+    if (take_scratch(slice, book, &s))
+        return 1;
+    for (int64_t n = 0; n < count; n += BATCH) {
+        const int64_t rows = count - n < BATCH ? count - n : BATCH;
+        find_features(slice, hidden + n * hidden_width, hidden_width, seen + n * seen_width,
+                      seen_width, rows, &s);
+        for (int64_t g = 0; g < book->groups; g++) {
+            find_logits(slice, book, g, rows, &s);
+            for (int64_t r = 0; r < rows; r++) {
+                const double *logits = s.logits + r * padded_doubles(book->size);
+                const double largest = largest_of(logits, book->size), end = (double)last;
+                double *out = weights + ((n + r) * book->groups + g) * book->size;
+                for (int64_t k = 0; k < book->size; k++) {
+                    const double below = largest - logits[k];
+                    s.entries[k] = (int32_t)(below < end ? below : end);
+                }
+                for (int64_t k = 0; k < book->size; k++)
+                    out[k] = table[s.entries[k]];
+            }
+        }
+    }
+    free(s.features);
+    return 0;
+}
+
+/* Codes (count, groups) of least squared error plus bits, the first of those that are equal.
+ *
+ * Slopes and squares (count, channels) tell the error; `rarest` is the least logit there is below the
+ * largest. */
+EXPORT int vqzip_choose(const Slice *slice, const Book *book, double rarest, const double *hidden,
+                        int64_t hidden_width, const int8_t *seen, int64_t seen_width,
+                        const double *slopes, const double *squares, int64_t count, uint16_t *codes)
+{
+    Scratch s;
+    if (take_scratch(slice, book, &s))
+        return 1;
+    const int64_t size = padded_doubles(book->size), dim = book->dim, terms = 2 * dim;
+    for (int64_t n = 0; n < count; n += BATCH) {
+        const int64_t rows = count - n < BATCH ? count - n : BATCH;
+        find_features(slice, hidden + n * hidden_width, hidden_width, seen + n * seen_width,
+                      seen_width, rows, &s);
+        for (int64_t g = 0; g < book->groups; g++) {
+            find_logits(slice, book, g, rows, &s);
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t d = 0; d < dim; d++) {
+                    const int64_t channel = (n + r) * slice->channels + g * dim + d;
+                    s.terms[r * terms + 2 * d] = slopes[channel];
+                    s.terms[r * terms + 2 * d + 1] = squares[channel];
+                }
+            memset(s.close, 0, (size_t)(BATCH * size) * sizeof(double));
+            add_product(book->squares + g * terms * size, terms, book->size, s.terms, terms, whole(rows),
+                        s.close);
+            for (int64_t r = 0; r < rows; r++) {
+                const double *logits = s.logits + r * size;
+                double *scores = s.close + r * size;
+                const double largest = largest_of(logits, book->size);
+                for (int64_t k = 0; k < book->size; k++) {
+                    const double likely = logits[k] - largest;
+                    scores[k] += likely < rarest ? rarest : likely;
+                }
+                const double most = largest_of(scores, book->size);
+                uint16_t best = 0;
+                while (scores[best] != most)
+                    best++;
+                codes[(n + r) * book->groups + g] = best;
+            }
+        }
+    }
+    free(s.features);
+    return 0;
+}
+
+/* What the network sees of codes (count, groups), set in `seen` (count, seen_width) from `start` on;
+ * the table is (groups, size, dim). */
+EXPORT int vqzip_look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim,
+                         const int32_t *codes, int64_t count, int8_t *seen, int64_t seen_width,
+                         int64_t start)
+{
+    for (int64_t n = 0; n < count; n++)
+        for (int64_t g = 0; g < groups; g++)
+            memcpy(seen + n * seen_width + start + g * dim, table + (g * size + *codes++) * dim,
+                   (size_t)dim);
+    return 0;
+}

@@ -1,0 +1,220 @@
+"""The compiled inner loops of the prior, if there are any: `native.c` through ctypes.
+
+They give what NumPy gives, to the bit, in less time.  `hatch_build.py` compiles them where there is
+a C compiler; where there is none, and with VQZIP_NATIVE=0 in the environment, NumPy does all.
+Calls leave the interpreter free, so that threads work at the same time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import Structure, c_double, c_int64, c_void_p
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LIBRARY = "_native.so"
+"""The compiled file's name, beside this one."""
+
+PANEL = 128
+"""Bytes of a row of a panel."""
+
+_ARGUMENTS = {"p": c_void_p, "n": c_int64, "d": c_double}
+_FUNCTIONS = {
+    "vqzip_layers": "pnnpnppp",
+    "vqzip_weigh": "pppnpnpnnp",
+    "vqzip_choose": "ppdpnpnppnp",
+    "vqzip_look_up": "pnnnpnpnn",
+}
+
+
+@lru_cache
+def library() -> ctypes.CDLL | None:
+    """The compiled functions, or None."""
+    path = Path(__file__).parent / LIBRARY
+    if os.environ.get("VQZIP_NATIVE") == "0" or not path.exists():
+        return None
+    try:
+        found = ctypes.CDLL(str(path))
+        for name, arguments in _FUNCTIONS.items():
+            getattr(found, name).argtypes = [_ARGUMENTS[kind] for kind in arguments]
+    except (AttributeError, OSError):  # of another system or another version
+        return None
+    return found
+
+
+def _call(function: str, *arguments: Any) -> None:
+    if getattr(library(), function)(*arguments):
+        raise MemoryError
+
+
+def _at(array: Array) -> int:
+    """Where an array's numbers are, which have to lie one after the other."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+Table = tuple[int, int]
+"""Where a table is, and its last entry."""
+
+
+def table(numbers: Array) -> Table:
+    """A table that is there for good."""
+    return _at(numbers), len(numbers) - 1
+
+
+def panels(matrix: Array) -> Array:
+    """A matrix (..., inputs, outputs) in panels of some outputs (..., panels, inputs, columns)."""
+    outputs, columns = matrix.shape[-1], PANEL // matrix.itemsize
+    count = -(-outputs // columns)
+    whole = np.zeros((*matrix.shape[:-1], count * columns), matrix.dtype)
+    whole[..., :outputs] = matrix
+    by_panel = whole.reshape(*matrix.shape[:-1], count, columns)
+    return np.ascontiguousarray(np.moveaxis(by_panel, -2, -3))
+
+
+_buffer: Any = (ctypes.c_char * 0).from_buffer
+"""A writable array's numbers as an argument; sooner made than their address."""
+
+
+class _Kept(Structure):
+    """A structure that keeps the arrays that it points into."""
+
+    def __init__(self, *values: Array | _Kept | int) -> None:
+        assert all(v.flags.c_contiguous for v in values if isinstance(v, np.ndarray))
+        self.kept = values
+        super().__init__(*map(_word, values))
+
+    @property
+    def pointer(self) -> int:
+        return ctypes.addressof(self)
+
+
+def _word(value: Array | _Kept | int) -> int:
+    """What stands for a value in a structure."""
+    if isinstance(value, np.ndarray):
+        return _at(value)
+    return value.pointer if isinstance(value, _Kept) else value
+
+
+class Linear(_Kept):
+    """A layer."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("matrix", "scale", "offset")),
+        *((name, c_int64) for name in ("inputs", "outputs")),
+    )
+
+
+class Network(_Kept):
+    """A map's shared layers, and what its cells hold."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("context", "spatial", "pointwise", "last")),
+        *((name, c_void_p) for name in ("inputs", "activations")),
+        *((name, c_void_p) for name in ("context_taps", "spatial_taps")),
+        *((name, c_int64) for name in ("layers", "cells")),
+        *((name, c_int64) for name in ("context_tap_count", "spatial_tap_count")),
+    )
+    owned: tuple[Any, ...] = ()
+
+
+class Slice(_Kept):
+    """The layers of a slice, as `coding.Slice` has them."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("previous", "head")),
+        *((name, c_void_p) for name in ("low", "high", "tail", "unit", "precision")),
+        *((name, c_int64) for name in ("channels", "start")),
+    )
+
+
+class Book(_Kept):
+    """The tables of a slice's codebooks, as `entropy.CodebookTable` has them."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("phi", "squares")),
+        *((name, c_int64) for name in ("groups", "size", "dim")),
+    )
+
+
+def linear(matrix: Array, scale: Array, offset: Array) -> Linear:
+    """A matrix (inputs, outputs) in float32, and what its sums are scaled by and offset."""
+    return Linear(panels(matrix), scale, offset, *matrix.shape)
+
+
+def book(phi: Array, squares: Array, shape: tuple[int, int, int]) -> Book:
+    """Features (G, 4 * d + 1, K) and (G, 2 * d, K) of codebooks of this shape (G, K, d)."""
+    groups = len(phi)
+    rows = panels(phi[:, :-1]).reshape(groups, -1), panels(phi[:, -1:]).reshape(groups, -1)
+    return Book(np.concatenate(rows, axis=1), panels(squares), *shape)
+
+
+def network(
+    layers: tuple[Linear, list[Linear], list[Linear], Linear],
+    inputs: Array,
+    activations: list[Array],
+    taps: tuple[Array, Array],
+) -> Network:
+    """Context, spatial, pointwise and last layers, and what `coding.Coding` holds for its cells."""
+    context, spatial, pointwise, last = layers
+    chained = (
+        np.array([layer.pointer for layer in part], np.uintp) for part in (spatial, pointwise)
+    )
+    held = np.array([_at(array) for array in activations], np.uintp)
+    counts = len(spatial), len(inputs), *(len(part) for part in taps)
+    made = Network(context, *chained, last, inputs, held, *taps, *counts)
+    made.owned = layers, activations
+    return made
+
+
+def layers(net: Network, which: range, cells: Array, start: Array, f: Array, out: Array) -> None:
+    """Some layers for cells (n,): residuals f (n, width) and, by the last, out (n, outputs).
+
+    0 is the context, which begins at `start`, i + 1 is the residual layer i.
+    """
+    arrays = _buffer(start), _buffer(f), _buffer(out)
+    _call("vqzip_layers", net.pointer, which.start, which.stop, _buffer(cells), len(cells), *arrays)
+
+
+def weigh(
+    part: Slice, codebooks: Book, table: Table, hidden: Array, seen: Array, weights: Array
+) -> None:
+    """Set weights (n * G, K) by the exponential table, from hidden (n, outputs) and seen inputs."""
+    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], len(hidden)
+    _call(
+        "vqzip_weigh",
+        part.pointer,
+        codebooks.pointer,
+        *table,
+        *rows,
+        _buffer(weights),
+    )
+
+
+def choose(
+    part: Slice,
+    codebooks: Book,
+    rarest: float,
+    hidden: Array,
+    seen: Array,
+    slopes: Array,
+    squares: Array,
+    codes: Array,
+) -> None:
+    """Set codes (n, G) of least error, which slopes and squares (n, channels) tell, plus bits."""
+    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1]
+    arrays = _buffer(slopes), _buffer(squares), len(hidden), _buffer(codes)
+    _call("vqzip_choose", part.pointer, codebooks.pointer, rarest, *rows, *arrays)
+
+
+def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:
+    """Set columns of seen (n, channels) from `start` on to rows of a table (G, K, d), all int8."""
+    rows = _buffer(codes), len(seen), _buffer(seen), seen.shape[1], start
+    _call("vqzip_look_up", _buffer(table), *table.shape, *rows)
