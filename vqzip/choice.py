@@ -58,10 +58,10 @@ def choose(
     coding = code_map.coding(shape, level, condition)
 
     seen = latent[:, : code_map.coded(level)]  # by the prior; other channels are zero
-    middle = centre(torch.from_numpy(seen).T).T
+    middle = centre(torch.from_numpy(seen).T).T.numpy()
 
     def guessed(places: Ints) -> NDArray[np.int8]:
-        vectors = guess(torch.from_numpy(seen[places]), middle).numpy()
+        vectors = guess(seen[places], middle)
         return code_map.prior.inputs(np.rint(vectors * CODEWORD_ONE), level)
 
     codes: list[Codes] = []
