@@ -16,7 +16,12 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE, LIBRARY = "vqzip/native.c", "vqzip/_native.so"
-FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+# Sums are exact, whatever their order, and nothing is infinite or not a number (native.c).
+ARITHMETIC = ("math-errno", "trapping-math", "signed-zeros")
+FLAGS = (
+    *("-O3", "-std=gnu11", "-shared", "-fPIC", "-fassociative-math", "-ffinite-math-only"),
+    *(f"-fno-{name}" for name in ARITHMETIC),
+)
 
 
 class NativeHook(BuildHookInterface[Any]):
