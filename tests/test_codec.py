@@ -421,6 +421,16 @@ def test_bands_give_what_the_whole_picture_gives(
         assert np.abs(found.astype(int) - whole).max() <= 1
 
 
+@pytest.mark.parametrize("chunk", [1, 40, 10**6])
+def test_streams_do_not_depend_on_how_much_is_coded_at_once(
+    model: CodecModel, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    codes = codec.analyse(model, picture(150, 100), 70)
+    expected = codec.pack(model, codes, 70)
+    monkeypatch.setattr(codemap, "CHUNK", chunk)
+    assert codec.pack(model, codes, 70) == expected
+
+
 def test_bands_need_their_halo(model: CodecModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """So the test above would notice one that is too small."""
     width, height = 40, 330

@@ -192,14 +192,18 @@ def _coded(
     held = WEIGHTS // max(1, sum(book.groups * book.size for book in books.values()))
     for cells, places, starts in filled(coding, code_map.seen(codes, level), min(CHUNK, held)):
         hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
-        slices = [
+        slices = (
             (book.groups, codes[i][places].reshape(-1), _weights(coding, i, book, hidden, seen))
             for i, book in books.items()
-        ]
+        )
+        if len(starts) == 2:  # a single step may be large: its slices one by one take less memory
+            yield from ([(symbols, weights)] for _, symbols, weights in slices)
+            continue
+        whole = list(slices)
         yield [
             (symbols[a * groups : b * groups], weights[a * groups : b * groups])
             for a, b in pairwise(starts)
-            for groups, symbols, weights in slices
+            for groups, symbols, weights in whole
         ]
 
 
