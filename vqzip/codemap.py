@@ -30,7 +30,7 @@ from vqzip.integer import (
     IntegerPixelCNN,
 )
 from vqzip.layout import Ints, Layout
-from vqzip.threads import LEAST, behind, share
+from vqzip.threads import behind, share
 
 CHUNK = 8192  # positions that are gone through at once while encoding
 WEIGHTS = 2**23  # of codewords that are held in memory at once while encoding
@@ -113,9 +113,6 @@ def _weights(
 ) -> Doubles:
     """Weights (n * G, K) of a slice."""
     weights = np.empty((len(hidden) * book.groups, book.size))
-    if len(hidden) < 2 * LEAST:
-        coding.slices[i].weigh(book, hidden, seen, weights)
-        return weights
 
     def weigh(rows: slice) -> None:
         part = slice(rows.start * book.groups, rows.stop * book.groups)

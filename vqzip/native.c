@@ -79,6 +79,12 @@ INLINE int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* Rows of the batch that begins at `first`. */
+INLINE int64_t batch(int64_t first, int64_t count)
+{
+    return count - first < BATCH ? count - first : BATCH;
+}
+
 INLINE double clamp(double x, double low, double high)
 {
     return x < low ? low : x > high ? high : x;
@@ -200,13 +206,14 @@ INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t
         for (int64_t c = 0; c < width; c++) {
             double *to = f + r * width + c;
             *to += floor(sums[r * padded(width) + c] * pointwise->scale[c] + pointwise->offset[c]);
-            active[r * width + c] = activation(*to * 0x1p-5);
         }
     if (index + 1 < net->layers) {
         for (int64_t r = 0; r < rows; r++)
             activate(f + r * width, width, net->activations[index + 1] + cells[r] * width);
         return;
     }
+    for (int64_t i = 0; i < rows * width; i++)
+        active[i] = activation(f[i] * 0x1p-5);
     memset(active + rows * width, 0, (size_t)((whole(rows) - rows) * width) * sizeof *active);
     product(last, active, whole(rows), sums);
     for (int64_t r = 0; r < rows; r++)
@@ -231,7 +238,7 @@ EXPORT int vqzip_layers(const Network *net, int64_t first, int64_t end, const in
         return 1;
     for (int64_t layer = first; layer < end; layer++)
         for (int64_t n = 0; n < count; n += BATCH) {
-            const int64_t rows = count - n < BATCH ? count - n : BATCH;
+            const int64_t rows = batch(n, count);
             if (layer == 0)
                 begin(net, cells + n, rows, start + n * width, f + n * width, scratch);
             else
@@ -270,10 +277,14 @@ INLINE int take_scratch(const Slice *slice, const Book *book, Scratch *s)
     return 0;
 }
 
-/* Features (rows, channels, 4) of a slice. */
-INLINE void find_features(const Slice *slice, const double *hidden, int64_t hidden_width,
-                          const int8_t *seen, int64_t seen_width, int64_t rows, const Scratch *s)
+/* Features (rows, channels, 4) of a slice for the batch that begins at `first`; returns its rows. */
+INLINE int64_t find_features(const Slice *slice, const double *hidden, int64_t hidden_width,
+                             const int8_t *seen, int64_t seen_width, int64_t first, int64_t count,
+                             const Scratch *s)
 {
+    const int64_t rows = batch(first, count);
+    hidden += first * hidden_width;
+    seen += first * seen_width;
     const Linear *previous = slice->previous, *head = slice->head;
     const int64_t before = previous->inputs, inner = previous->outputs;
     const int64_t numbers = 4 * slice->channels;
@@ -301,6 +312,7 @@ INLINE void find_features(const Slice *slice, const double *hidden, int64_t hidd
             features[1] = precision;
         }
     }
+    return rows;
 }
 
 /* Logits (rows, padded size) of a group. */
@@ -332,9 +344,8 @@ EXPORT int vqzip_weigh(const Slice *slice, const Book *book, const double *table
     if (take_scratch(slice, book, &s))
         return 1;
     for (int64_t n = 0; n < count; n += BATCH) {
-        const int64_t rows = count - n < BATCH ? count - n : BATCH;
-        find_features(slice, hidden + n * hidden_width, hidden_width, seen + n * seen_width,
-                      seen_width, rows, &s);
+        const int64_t rows =
+            find_features(slice, hidden, hidden_width, seen, seen_width, n, count, &s);
         for (int64_t g = 0; g < book->groups; g++) {
             find_logits(slice, book, g, rows, &s);
             for (int64_t r = 0; r < rows; r++) {
@@ -367,9 +378,8 @@ EXPORT int vqzip_choose(const Slice *slice, const Book *book, double rarest, con
         return 1;
     const int64_t size = padded_doubles(book->size), dim = book->dim, terms = 2 * dim;
     for (int64_t n = 0; n < count; n += BATCH) {
-        const int64_t rows = count - n < BATCH ? count - n : BATCH;
-        find_features(slice, hidden + n * hidden_width, hidden_width, seen + n * seen_width,
-                      seen_width, rows, &s);
+        const int64_t rows =
+            find_features(slice, hidden, hidden_width, seen, seen_width, n, count, &s);
         for (int64_t g = 0; g < book->groups; g++) {
             find_logits(slice, book, g, rows, &s);
             for (int64_t r = 0; r < rows; r++)
