@@ -35,9 +35,13 @@ class NativeHook(BuildHookInterface[Any]):
         if os.name != "posix" or shutil.which(compiler[0]) is None:
             return
         partial = library.with_suffix(f".{os.getpid()}")  # others may have the library in use
-        command = [*compiler, *FLAGS, "-o", str(partial), str(Path(self.root, SOURCE)), "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
+        output = "-o", str(partial), str(Path(self.root, SOURCE)), "-lm"
+        for threads in (("-fopenmp",), ()):  # not every compiler has it: then Python has threads
+            command = [*compiler, *FLAGS, *threads, *output]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if not done.returncode:
+                break
+        else:
             self.app.display_warning(f"vqzip: not compiled, NumPy does all: {done.stderr}")
             return
         partial.replace(library)

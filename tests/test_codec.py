@@ -482,16 +482,15 @@ def test_choosing_by_the_prior_saves_bits(model: CodecModel) -> None:
 
 @pytest.mark.parametrize("level", [64, 128])
 def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, level: int) -> None:
-    """In the context of the nearest ones, and by the frequencies that the coder works with."""
+    """In the context of those chosen before, and by the frequencies that the coder works with."""
     code_map, shape = model.top, (10, 10)
     latent = np.random.default_rng(0).normal(0, 2, (100, 8)).astype(np.float32)
     emphasis = np.exp2(np.arange(100) % 5 - 2, dtype=np.float32)[:, None]
-    nearest = choose(code_map, latent, shape, level, None, emphasis, Search(sweeps=0))
     chosen = choose(code_map, latent, shape, level, None, emphasis, Search(sweeps=1))
     books, starts = code_map.books(level), code_map.prior.starts
     coding = Coding(code_map.prior, Layout(*shape, code_map.tile), level, None)
     cells, places, _ = coding.layout.order
-    seen = code_map.prior.inputs(code_map.vectors(nearest, level), level)[places]
+    seen = code_map.prior.inputs(code_map.vectors(chosen, level), level)[places]
     coding.put(cells, seen)
     hidden = coding.hidden(cells, coding.start(places))
     for i, (book, c) in enumerate(zip(books, chosen, strict=True)):

@@ -1,11 +1,10 @@
-"""The guess of code vectors that the first choice of codes starts from."""
+"""The guess of code vectors that training chooses codes in the context of."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-from vqzip.guess import SAMPLED, SHRINKAGE, centre, guess
+from vqzip.train.guess import SAMPLED, SHRINKAGE, centre, guess
 
 
 def test_centres_are_medians_of_channels() -> None:
@@ -24,10 +23,3 @@ def test_latents_are_drawn_to_the_middle_but_not_past_it() -> None:
     latent = torch.tensor([[1.0, 1 + SHRINKAGE / 2, 1 - SHRINKAGE / 2, 4.0, -2.0]])
     expected = torch.tensor([[1.0, 1, 1, 4 - SHRINKAGE, -2 + SHRINKAGE]])
     torch.testing.assert_close(guess(latent, middle), expected)
-
-
-def test_arrays_of_numpy_are_guessed_alike() -> None:
-    latent, middle = torch.randn(5, 40), torch.randn(5, 1)
-    found = guess(latent.numpy(), middle.numpy())
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, guess(latent, middle).numpy())

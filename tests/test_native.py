@@ -100,7 +100,13 @@ def codings(monkeypatch: pytest.MonkeyPatch, model: CodecModel, code_map: CodeMa
     return both
 
 
+@pytest.fixture(params=[1, 3])
+def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "count", lambda: request.param)
+
+
 @compiled
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("one_step", [False, True])
 def test_layers_are_the_same(codings: list[Coding], one_step: bool) -> None:
     found = []
@@ -123,6 +129,7 @@ def hidden_and_seen(coding: Coding) -> tuple[Doubles, NDArray[np.int8]]:
 
 
 @compiled
+@pytest.mark.usefixtures("_threads")
 def test_weights_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
     hidden, seen = hidden_and_seen(codings[1])
     for i, book in enumerate(code_map.books(100)):
@@ -133,6 +140,7 @@ def test_weights_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
 
 
 @compiled
+@pytest.mark.usefixtures("_threads")
 def test_choices_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
     hidden, seen = hidden_and_seen(codings[1])
     rng = np.random.default_rng(1)
@@ -140,9 +148,18 @@ def test_choices_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
         shape = len(hidden), book.groups * book.dim
         points = rng.normal(0, 3, shape).astype(np.float32)
         error = error_terms(points, rng.random(shape, np.float32) * 4)
-        found = [coding.slices[i].choose(book, hidden, seen, error) for coding in codings]
-        np.testing.assert_array_equal(found[0], found[1])
-        assert book.size == 1 or len(np.unique(found[0])) > 1
+        found = np.empty((2, 2, len(hidden), book.groups), np.int32)
+        weights = np.empty((3, len(hidden) * book.groups, book.size))
+        for k, coding in enumerate(codings):
+            layers = coding.slices[i]
+            layers.choose(book, hidden, seen, error, found[0, k], weights[k])
+            layers.choose(book, hidden, seen, error, found[1, k])
+        codings[0].slices[i].weigh(book, hidden, seen, weights[2])
+        for choice in found.reshape(4, *found.shape[2:]):
+            np.testing.assert_array_equal(choice, found[0, 0])
+        for both in weights[:2]:
+            np.testing.assert_array_equal(both, weights[2])
+        assert book.size == 1 or len(np.unique(found)) > 1
 
 
 @compiled
@@ -155,7 +172,9 @@ def test_of_codewords_that_are_as_good_the_first_is_chosen(
     book = CodebookTable(same, same, np.zeros((channels, 40), np.int32))
     nothing = error_terms(*np.zeros((2, len(hidden), channels), np.float32))
     for coding in codings:
-        assert not coding.slices[0].choose(book, hidden, seen, nothing).any()
+        codes = np.ones((len(hidden), channels), np.int32)
+        coding.slices[0].choose(book, hidden, seen, nothing, codes)
+        assert not codes.any()
 
 
 @compiled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -54,20 +53,21 @@ def test_work_behind_takes_items_in_turn(
 ) -> None:
     monkeypatch.setattr(threads, "count", lambda: count)
     seen: list[int] = []
-    threads.behind(seen.append, iter(items))
+    behind = threads.Behind(seen.append)
+    for item in items:
+        behind(item)
+    behind.wait()
     assert seen == items
 
 
 def test_an_item_is_worked_on_while_the_next_one_is_made() -> None:
     together = threading.Barrier(2, timeout=10)
 
-    def items() -> Iterator[int]:
-        for item in range(4):
-            if item:
-                together.wait()
-            yield item
-
-    threads.behind(lambda item: together.wait() if item < 3 else None, items())
+    behind: threads.Behind[int] = threads.Behind(lambda _: together.wait())
+    for item in range(4):
+        behind(item)
+        together.wait()
+    behind.wait()
 
 
 @pytest.mark.parametrize("bad", [0, 3])
@@ -76,8 +76,15 @@ def test_a_failure_behind_reaches_the_caller(bad: int) -> None:
         if item == bad:
             raise ValueError("no")
 
+    behind = threads.Behind(work)
+
+    def all_of_it() -> None:
+        for item in range(4):
+            behind(item)
+        behind.wait()
+
     with pytest.raises(ValueError, match="no"):
-        threads.behind(work, range(4))
+        all_of_it()
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -1,24 +1,26 @@
 """Which codes the encoder takes: those of least distortion plus bits.
 
 Entropy-constrained vector quantization (Chou, Lookabaugh & Gray 1989) with the prior's own
-frequencies.  Decoders know nothing of it.
+frequencies, in the context of the codes that were chosen before: encoding goes through a map as
+decoding does, and asks here for codes.  Decoders know nothing of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from vqzip.codemap import CodeMap, Known, filled
+from vqzip import codemap
+from vqzip.codemap import CodeMap, Writer, filled, walk
 from vqzip.coding import Coding
-from vqzip.entropy import CodebookTable, Codes, error_terms
-from vqzip.guess import centre, guess
-from vqzip.integer import CODEWORD_ONE, Bytes, Floats
+from vqzip.entropy import Codes, Encoder, error_terms
+from vqzip.integer import Bytes, Doubles, Floats
 from vqzip.layout import Ints
+from vqzip.native import spread
 from vqzip.threads import share
 
 
@@ -27,9 +29,63 @@ class Search:
     """How codes are chosen."""
 
     sweeps: int = 1
-    """How often, each time in the context of the choice before; 0 for the nearest codes."""
+    """How often, after the first time in the context of all of the choice before; 0 for nearest."""
     fidelity: float = 1.0
     """Above 1, more bits than the level would take are spent on codes that are closer."""
+
+
+class _Chooser:
+    """Gives the codes of least distortion plus bits, as a `codemap.Source`."""
+
+    def __init__(
+        self,
+        code_map: CodeMap,
+        latent: Floats,
+        level: int,
+        emphasis: Floats,
+        search: Search,
+        writer: Writer | None = None,
+    ) -> None:
+        """`writer` gets the codes in the order of the stream."""
+        self.books = code_map.books(level)
+        self._parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
+        self._weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
+        self._latent, self._emphasis, self._writer = latent, emphasis, writer
+
+    def begin(self, coding: Coding, places: Ints) -> None:
+        """Find what tells errors at the places of a run."""
+        self._coding = coding
+        sizes = [part.stop - part.start for part in self._parts]
+        self._errors = [(np.empty((len(places), n)), np.empty((len(places), n))) for n in sizes]
+
+        def work(rows: slice) -> None:
+            points, emphasis = self._latent[places[rows]], self._emphasis[places[rows]]
+            for book, part, error in zip(self.books, self._parts, self._errors, strict=True):
+                if book.size > 1:
+                    found = error_terms(points[:, part], self._weight[part] * emphasis)
+                    for whole, terms in zip(error, found, strict=True):
+                        whole[rows] = terms
+
+        share(work, len(places))
+
+    def take(self, i: int, hidden: Doubles, seen: NDArray[Any], rows: slice) -> NDArray[np.int32]:
+        """Codes (n, G) of slice `i` for some rows of the run."""
+        book, first = self.books[i], rows.start
+        codes = np.empty((len(hidden), book.groups), np.int32)
+        weights = None if self._writer is None else np.empty((codes.size, book.size))
+
+        def choose(some: slice) -> None:
+            slopes, squares = (e[first + some.start : first + some.stop] for e in self._errors[i])
+            wanted = None
+            if weights is not None:
+                wanted = weights[some.start * book.groups : some.stop * book.groups]
+            layers = self._coding.slices[i]
+            layers.choose(book, hidden[some], seen[some], (slopes, squares), codes[some], wanted)
+
+        spread(choose, len(hidden))
+        if self._writer is not None and weights is not None:
+            self._writer.put(codes.reshape(-1), weights)
+        return codes
 
 
 def choose(
@@ -40,64 +96,48 @@ def choose(
     condition: Bytes | None,
     emphasis: Floats,
     search: Search,
+    encoder: Encoder | None = None,
 ) -> list[Codes]:
-    """Codes of latents (positions, channels) by distortion plus bits.
+    """Codes of latents (positions, channels) by distortion plus bits, appended to a stream if any.
 
-    By the frequencies that the prior gives in the context of the codes before, the first time in
-    that of a guess.  `emphasis` (positions, 1) is how much distortion counts.
+    `emphasis` (positions, 1) is how much distortion counts.
     """
-    books = code_map.books(level)
-    weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
-    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
+    at_once = encoder is not None and search.sweeps == 1
+    writer = Writer(encoder) if encoder is not None and at_once else None
+    chooser = _Chooser(code_map, latent, level, emphasis, search, writer)
     if search.sweeps == 0:
-        # Emphasis, the same for all channels, does not change which one is nearest.
-        weights = np.broadcast_to(weight, latent.shape)
-        pairs = zip(books, parts, strict=True)
-        errors = ((b, error_terms(latent[:, part], weights[:, part])) for b, part in pairs)
-        return [book.best(error, None) for book, error in errors]
-    coding = code_map.coding(shape, level, condition)
-
-    seen = latent[:, : code_map.coded(level)]  # by the prior; other channels are zero
-    middle = centre(torch.from_numpy(seen).T).T.numpy()
-
-    def guessed(places: Ints) -> NDArray[np.int8]:
-        vectors = guess(seen[places], middle)
-        return code_map.prior.inputs(np.rint(vectors * CODEWORD_ONE), level)
-
-    codes: list[Codes] = []
-    for sweep in range(search.sweeps):
-        known: Known = guessed
-        if sweep > 0:
-            coding = code_map.coding(shape, level, condition)
-            known = code_map.seen(codes, level)
-        codes = [np.zeros((len(latent), book.groups), np.uint16) for book in books]
-        for cells, places, _ in filled(coding, known):
-            _choose_given(coding, cells, places, latent, weight * emphasis[places], books, codes)
+        codes = _nearest(code_map, latent, level)
+    else:
+        codes = walk(code_map, shape, level, condition, chooser)
+    if writer is not None:
+        writer.finish()
+        return codes
+    for _ in range(1, search.sweeps):
+        coding = code_map.coding(shape, level, condition)
+        known = filled(coding, code_map.seen(codes, level))
+        codes = [np.zeros_like(c) for c in codes]
+        for cells, places, _ in known:
+            _choose_given(chooser, coding, cells, places, codes)
+    if encoder is not None:
+        codemap.encode(code_map, codes, shape, level, condition, encoder)
     return codes
 
 
+def _nearest(code_map: CodeMap, latent: Floats, level: int) -> list[Codes]:
+    """Codes of least error.  Emphasis, the same for all channels, does not change which one is."""
+    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
+    weight = np.broadcast_to(code_map.distortion_weight(level), latent.shape)
+    pairs = zip(code_map.books(level), parts, strict=True)
+    errors = ((book, error_terms(latent[:, part], weight[:, part])) for book, part in pairs)
+    return [book.best(error, None) for book, error in errors]
+
+
 def _choose_given(
-    coding: Coding,
-    cells: Ints,
-    places: Ints,
-    latent: Floats,
-    weight: Floats,
-    books: list[CodebookTable],
-    codes: list[Codes],
+    chooser: _Chooser, coding: Coding, cells: Ints, places: Ints, codes: list[Codes]
 ) -> None:
-    """Set the codes of some positions by error and bits, in the context that `coding` holds.
-
-    `weight` (positions that are chosen for, channels) is the distortion of a squared code unit.
-    """
-    hidden, starts = coding.hidden(cells, coding.start(places)), coding.prior.starts
-
-    def choose_rows(rows: slice) -> None:
-        points, seen = latent[places[rows]], coding.inputs[cells[rows]]
-        for i, book in enumerate(books):
-            if book.size > 1:
-                part = slice(*starts[i : i + 2])
-                error = error_terms(points[:, part], weight[rows, part])
-                chosen = coding.slices[i].choose(book, hidden[rows], seen, error)
-                codes[i][places[rows]] = chosen
-
-    share(choose_rows, len(cells))
+    """Set the codes of some positions, in the context that `coding` holds."""
+    chooser.begin(coding, places)
+    hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
+    for i, book in enumerate(chooser.books):
+        if book.size > 1:
+            codes[i][places] = chooser.take(i, hidden, seen, slice(0, len(cells)))

@@ -97,21 +97,45 @@ def _condition(
     return lifted.reshape(-1, lifted.shape[-1])
 
 
-def _analyse(model: CodecModel, pixels: Pixels, level: int, search: Search) -> tuple[Codes, Bytes]:
-    """Codes, and the condition that the bottom map's were chosen under."""
+@dataclass(frozen=True)
+class Begun:
+    """A picture whose top map is chosen: what the choice of the bottom map's codes depends on."""
+
+    shape: tuple[int, int]  # of the top map
+    top: list[CodeArray]
+    latent: Floats  # of the bottom map
+    condition: Bytes
+    emphasis: Floats
+    level: int
+
+    def finish(
+        self, model: CodecModel, search: Search = DEFAULT, encoder: Encoder | None = None
+    ) -> Codes:
+        """Codes of both maps; those of the bottom map are appended to a stream if there is one."""
+        shape, given = _double(self.shape), (self.condition, self.emphasis)
+        bottom = choose(model.bottom, self.latent, shape, self.level, *given, search, encoder)
+        return Codes(self.shape, self.top, bottom)
+
+
+def begin(
+    model: CodecModel,
+    pixels: Pixels,
+    level: int,
+    search: Search = DEFAULT,
+    encoder: Encoder | None = None,
+) -> Begun:
+    """Pixels (H, W, 3) to the top map, whose codes are appended to a stream if there is one."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
     shape = analysis.shape
     coarse, fine = analysis.error_weights() if search.sweeps else (EVEN, EVEN)
-    top = choose(model.top, analysis.top_latent(), shape, level, None, coarse, search)
+    top = choose(model.top, analysis.top_latent(), shape, level, None, coarse, search, encoder)
     latent = analysis.bottom_latent(_vectors(model.top, top, level))
-    condition = _condition(model, top, shape, level)
-    bottom = choose(model.bottom, latent, _double(shape), level, condition, fine, search)
-    return Codes(shape, top, bottom), condition
+    return Begun(shape, top, latent, _condition(model, top, shape, level), fine, level)
 
 
 def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> Codes:
     """Pixels (H, W, 3) to codes."""
-    return _analyse(model, pixels, level, search)[0]
+    return begin(model, pixels, level, search).finish(model, search)
 
 
 def synthesise(model: CodecModel, codes: Codes, width: int, height: int, level: int) -> Pixels:
@@ -121,17 +145,17 @@ def synthesise(model: CodecModel, codes: Codes, width: int, height: int, level: 
     return bands.synthesise(model.transform, top, bottom, (height, width), _level(model, level))
 
 
-def _pack(model: CodecModel, codes: Codes, condition: Bytes, level: int) -> bytes:
-    encoder = Encoder()
-    codemap.encode(model.top, codes.top, codes.shape, level, None, encoder)
-    codemap.encode(model.bottom, codes.bottom, codes.bottom_shape, level, condition, encoder)
+def _finish(encoder: Encoder, shape: tuple[int, int]) -> bytes:
     # Words beyond the end are zeros, so that more of them change nothing.
-    return encoder.finish().ljust(_least_bytes(codes.shape), b"\0")
+    return encoder.finish().ljust(_least_bytes(shape), b"\0")
 
 
 def pack(model: CodecModel, codes: Codes, level: int) -> bytes:
     """Codes to a code stream."""
-    return _pack(model, codes, _condition(model, codes.top, codes.shape, level), level)
+    encoder, condition = Encoder(), _condition(model, codes.top, codes.shape, level)
+    codemap.encode(model.top, codes.top, codes.shape, level, None, encoder)
+    codemap.encode(model.bottom, codes.bottom, codes.bottom_shape, level, condition, encoder)
+    return _finish(encoder, codes.shape)
 
 
 def cross_entropy(model: CodecModel, codes: Codes, level: int) -> tuple[float, float]:
@@ -198,8 +222,9 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
 
 def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> bytes:
     """Pixels (H, W, 3) to a code stream at a position of the quality scale."""
-    codes, condition = _analyse(model, pixels, level, search)
-    return _pack(model, codes, condition, level)
+    encoder = Encoder()
+    codes = begin(model, pixels, level, search, encoder).finish(model, search, encoder)
+    return _finish(encoder, codes.shape)
 
 
 def decode(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Pixels:

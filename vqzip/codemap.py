@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vqzip import native
 from vqzip.coding import Coding
 from vqzip.entropy import (
     CodebookTable,
@@ -30,10 +31,11 @@ from vqzip.integer import (
     IntegerPixelCNN,
 )
 from vqzip.layout import Ints, Layout
-from vqzip.threads import behind, share
+from vqzip.threads import Behind, share
 
 CHUNK = 8192  # positions that are gone through at once while encoding
 WEIGHTS = 2**23  # of codewords that are held in memory at once while encoding
+HANDED = 2**20  # of them that are handed to the encoder at once
 KEPT = 2**16  # cells there is room for while coding, if that is a step
 
 Known = Callable[[Ints], NDArray[np.int8]]
@@ -101,8 +103,21 @@ class CodeMap:
         return known
 
 
+class Source(Protocol):
+    """Where the codes of a map come from, slice by slice in coding order."""
+
+    def begin(self, coding: Coding, places: Ints) -> None:
+        """A run of steps is next, whose positions have these places."""
+
+    def take(self, i: int, hidden: Doubles, seen: NDArray[Any], rows: slice) -> NDArray[np.int32]:
+        """Codes (n, G) of slice `i` for some rows of the run, in the context of all before.
+
+        Hidden and seen are what `Slice.weigh` takes.
+        """
+
+
 class CodeSource(Protocol):
-    """Where codes come from: a `Decoder` reads them, a `Sampler` draws them."""
+    """What tells codes by their weights alone: a `Decoder` reads them, a `Sampler` draws them."""
 
     def get(self, weights: Doubles) -> NDArray[np.int32]:
         """The next codes (n,), given weights (n, K)."""
@@ -118,7 +133,7 @@ def _weights(
         part = slice(rows.start * book.groups, rows.stop * book.groups)
         coding.slices[i].weigh(book, hidden[rows], seen[rows], weights[part])
 
-    share(weigh, len(hidden))
+    native.spread(weigh, len(hidden))
     return weights
 
 
@@ -141,6 +156,35 @@ def filled(coding: Coding, known: Known, chunk: int = CHUNK) -> Iterator[tuple[I
         yield cells[first:last], places[first:last], starts[begin : end + 1] - first
 
 
+class Writer:
+    """Codes on their way to an encoder that works on another thread, many at a time."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder, self._behind = encoder, Behind(self._encode)
+        self._held: list[tuple[NDArray[Any], Doubles]] = []
+        self._size = 0
+
+    def put(self, codes: NDArray[Any], weights: Doubles) -> None:
+        """Append codes (n,) with weights (n, K), which are not to change."""
+        self._held.append((codes, weights))
+        self._size += weights.size
+        if self._size >= HANDED:
+            self._hand_over()
+
+    def finish(self) -> None:
+        """Wait until the encoder has all."""
+        self._hand_over()
+        self._behind.wait()
+
+    def _encode(self, held: list[tuple[NDArray[Any], Doubles]]) -> None:
+        for codes, weights in held:
+            self._encoder.put(codes, weights)
+
+    def _hand_over(self) -> None:
+        self._behind(self._held)
+        self._held, self._size = [], 0
+
+
 def encode(
     code_map: CodeMap,
     codes: list[Codes],
@@ -150,12 +194,10 @@ def encode(
     encoder: Encoder,
 ) -> None:
     """Append a map's codes to the stream."""
-
-    def put(batches: list[tuple[Codes, Doubles]]) -> None:
-        for symbols, weights in batches:
-            encoder.put(symbols, weights)
-
-    behind(put, _coded(code_map, codes, shape, level, condition))
+    writer = Writer(encoder)
+    for symbols, weights in _coded(code_map, codes, shape, level, condition):
+        writer.put(symbols, weights)
+    writer.finish()
 
 
 def cross_entropy(
@@ -167,7 +209,7 @@ def cross_entropy(
 ) -> float:
     """Bits of a map's codes under the prior."""
     bits = 0.0
-    for symbols, weights in chain.from_iterable(_coded(code_map, codes, shape, level, condition)):
+    for symbols, weights in _coded(code_map, codes, shape, level, condition):
         chosen = frequencies(weights)[np.arange(len(symbols)), symbols]
         bits -= float(np.log2(chosen / 2**24).sum())
     return bits
@@ -179,11 +221,8 @@ def _coded(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-) -> Iterator[list[tuple[Codes, Doubles]]]:
-    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice.
-
-    In lists of some steps.
-    """
+) -> Iterator[tuple[Codes, Doubles]]:
+    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice."""
     books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
     coding = code_map.coding(shape, level, condition)
     held = WEIGHTS // max(1, sum(book.groups * book.size for book in books.values()))
@@ -194,14 +233,61 @@ def _coded(
             for i, book in books.items()
         )
         if len(starts) == 2:  # a single step may be large: its slices one by one take less memory
-            yield from ([(symbols, weights)] for _, symbols, weights in slices)
+            yield from ((symbols, weights) for _, symbols, weights in slices)
             continue
         whole = list(slices)
-        yield [
-            (symbols[a * groups : b * groups], weights[a * groups : b * groups])
-            for a, b in pairwise(starts)
-            for groups, symbols, weights in whole
-        ]
+        for a, b in pairwise(starts):
+            for groups, symbols, weights in whole:
+                yield symbols[a * groups : b * groups], weights[a * groups : b * groups]
+
+
+def walk(
+    code_map: CodeMap,
+    shape: tuple[int, int],
+    level: int,
+    condition: Bytes | None,
+    source: Source,
+) -> list[Codes]:
+    """A map's codes from a source, each in the context of those that it gave before."""
+    books = code_map.books(level)
+    coding = code_map.coding(shape, level, condition)
+    inputs = code_map.inputs(level)
+    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
+    cells, places, starts = coding.layout.order
+    codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
+    for first, last in coding.layout.runs(CHUNK):
+        coding.open(first, last)
+        offset, run = starts[first], places[starts[first] : starts[last]]
+        source.begin(coding, run)
+        begun = coding.start(run)
+        for begin, end in pairwise(starts[first : last + 1]):
+            here, rows = cells[begin:end], slice(begin - offset, end - offset)
+            hidden = coding.hidden(here, begun[rows], one_step=True)
+            seen = np.empty((len(here), code_map.prior.channels), np.int8)
+            for i, (book, part) in enumerate(zip(books, parts, strict=True)):
+                if book.size == 1:
+                    seen[:, part] = inputs[i].reshape(-1)
+                    continue
+                found = source.take(i, hidden, seen, rows)
+                codes[i][begin:end] = found
+                coding.slices[i].see(inputs[i], found, seen)
+            coding.put(here, seen)
+    return [_in_place(c, places) for c in codes]
+
+
+class _Reader:
+    """Codes by their weights."""
+
+    def __init__(self, books: list[CodebookTable], source: CodeSource) -> None:
+        self._books, self._source = books, source
+
+    def begin(self, coding: Coding, places: Ints) -> None:  # noqa: ARG002
+        self._coding = coding
+
+    def take(self, i: int, hidden: Doubles, seen: NDArray[Any], rows: slice) -> NDArray[np.int32]:  # noqa: ARG002
+        book = self._books[i]
+        weights = _weights(self._coding, i, book, hidden, seen)
+        return self._source.get(weights).reshape(len(hidden), book.groups)
 
 
 def decode(
@@ -212,30 +298,8 @@ def decode(
     decoder: CodeSource,
 ) -> list[Codes]:
     """A map's codes, from a stream or wherever else the decoder has them."""
-    books = code_map.books(level)
-    coding = code_map.coding(shape, level, condition)
-    inputs = code_map.inputs(level)
-    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-    cells, places, starts = coding.layout.order
-    codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
-    for first, last in coding.layout.runs(CHUNK):
-        coding.open(first, last)
-        begun = coding.start(places[starts[first] : starts[last]])
-        for begin, end in pairwise(starts[first : last + 1]):
-            here = cells[begin:end]
-            ready = begun[begin - starts[first] : end - starts[first]]
-            hidden = coding.hidden(here, ready, one_step=True)
-            seen = np.empty((len(here), code_map.prior.channels), np.int8)
-            for i, (book, part) in enumerate(zip(books, parts, strict=True)):
-                if book.size == 1:
-                    seen[:, part] = inputs[i].reshape(-1)
-                    continue
-                weights = _weights(coding, i, book, hidden, seen)
-                found = decoder.get(weights).reshape(len(here), book.groups)
-                codes[i][begin:end] = found
-                coding.slices[i].see(inputs[i], found, seen)
-            coding.put(here, seen)
-    return [_in_place(c, places) for c in codes]
+    reader = _Reader(code_map.books(level), decoder)
+    return walk(code_map, shape, level, condition, reader)
 
 
 def _in_place(codes: Codes, places: Ints) -> Codes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import native
-from vqzip.entropy import EXP2, RAREST, CodebookTable, Codes, look_up
+from vqzip.entropy import EXP2, RAREST, CodebookTable, look_up
 from vqzip.integer import (
     ACTIVATION_LEVELS,
     ACTIVATION_SHIFT,
@@ -117,7 +117,7 @@ class Coding:
 
         everything = range(len(self.activations) + 1)
         for layers in [everything] if one_step else [range(i, i + 1) for i in everything]:
-            share(partial(work, layers), len(cells))
+            native.spread(partial(work, layers), len(cells))
         return out
 
     def _run_compiled(
@@ -241,13 +241,21 @@ class Slice:
         hidden: Doubles,
         seen: NDArray[Any],
         error: tuple[Doubles, Doubles],
-    ) -> Codes:
-        """Codes (n, G) of least error, which `entropy.error_terms` gives, plus bits."""
+        codes: NDArray[np.int32],
+        weights: Doubles | None = None,
+    ) -> None:
+        """Set codes (n, G) to those of least error, which `entropy.error_terms` gives, plus bits.
+
+        And weights, if there are any, to what `weigh` gives.
+        """
         if self._native is None:
-            return book.best(error, self.features(hidden, seen))
-        codes = np.empty((len(hidden), book.groups), np.uint16)
-        native.choose(self._native, book.native(), RAREST, hidden, seen, *error, codes)
-        return codes
+            features = self.features(hidden, seen)
+            codes[:] = book.best(error, features)
+            if weights is not None:
+                book.weights(features, out=weights)
+        else:
+            arrays = hidden, seen, weights, error
+            native.choose(self._native, book.native(), _EXP2, *arrays, RAREST, codes)
 
 
 def _gather(rows: NDArray[Any], cells: Ints, taps: Ints) -> NDArray[Any]:

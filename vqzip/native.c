@@ -13,13 +13,13 @@
 #include <string.h>
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define EXPORT __attribute__((target_clones("arch=x86-64-v3", "default")))
+#define TUNED __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
-#define EXPORT
+#define TUNED
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-enum { ROWS = 3, BATCH = 36, ACTIVATION_LEVELS = 240 };
+enum { ROWS = 3, BATCH = 36, PIECE = 12, ACTIVATION_LEVELS = 240 };
 enum { PANEL = 128, FLOATS = PANEL / sizeof(float), DOUBLES = PANEL / sizeof(double), VECTORS = 4 };
 
 typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
@@ -83,6 +83,17 @@ INLINE int64_t larger(int64_t a, int64_t b)
 INLINE int64_t batch(int64_t first, int64_t count)
 {
     return count - first < BATCH ? count - first : BATCH;
+}
+
+/* In how many pieces rows are shared out among threads, and where a piece begins. */
+INLINE int pieces_of(int64_t count, int64_t threads)
+{
+    return (int)larger(count / PIECE < threads ? count / PIECE : threads, 1);
+}
+
+INLINE int64_t piece_start(int64_t piece, int64_t pieces, int64_t count)
+{
+    return piece < pieces ? count * piece / pieces / ROWS * ROWS : count;
 }
 
 INLINE double clamp(double x, double low, double high)
@@ -222,20 +233,11 @@ INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t
                 floor(sums[r * padded(last->outputs) + c] * last->scale[c] + last->offset[c]);
 }
 
-/* Layers from `first` on up to `end` for some cells: 0 is the first one, i + 1 the residual layer i. */
-EXPORT int vqzip_layers(const Network *net, int64_t first, int64_t end, const int64_t *cells,
-                        int64_t count, const double *start, double *f, double *out)
+TUNED static void run_layers(const Network *net, int64_t first, int64_t end, const int64_t *cells,
+                             int64_t count, const double *start, double *f, double *out,
+                             float *scratch)
 {
-    const int64_t width = net->context->outputs, outputs = padded(net->last->outputs);
-    int64_t numbers = net->context->inputs + padded(width);
-    for (int64_t i = 0; i < net->layers; i++) {
-        const int64_t middle = padded(net->spatial[i]->outputs);
-        const int64_t sums = larger(larger(middle, padded(width)), outputs);
-        numbers = larger(numbers, net->spatial[i]->inputs + middle + width + sums);
-    }
-    float *scratch = malloc(BATCH * (size_t)numbers * sizeof *scratch);
-    if (!scratch)
-        return 1;
+    const int64_t width = net->context->outputs;
     for (int64_t layer = first; layer < end; layer++)
         for (int64_t n = 0; n < count; n += BATCH) {
             const int64_t rows = batch(n, count);
@@ -245,8 +247,48 @@ EXPORT int vqzip_layers(const Network *net, int64_t first, int64_t end, const in
                 add(net, layer - 1, cells + n, rows, f + n * width, out + n * net->last->outputs,
                     scratch);
         }
+}
+
+/* Layers from `first` on up to `end` for some cells: 0 is the first one, i + 1 the residual layer i.
+ *
+ * Threads do not wait for each other: several layers at once are for cells that do not depend on each
+ * other. */
+int vqzip_layers(const Network *net, int64_t first, int64_t end, const int64_t *cells, int64_t count,
+                 const double *start, double *f, double *out, int64_t threads)
+{
+    const int64_t width = net->context->outputs, outputs = padded(net->last->outputs);
+    int64_t numbers = net->context->inputs + padded(width);
+    for (int64_t i = 0; i < net->layers; i++) {
+        const int64_t middle = padded(net->spatial[i]->outputs);
+        const int64_t sums = larger(larger(middle, padded(width)), outputs);
+        numbers = larger(numbers, net->spatial[i]->inputs + middle + width + sums);
+    }
+    const int pieces = pieces_of(count, threads);
+    float *scratch = malloc((size_t)(pieces * BATCH * numbers) * sizeof *scratch);
+    if (!scratch)
+        return 1;
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+    for (int p = 0; p < pieces; p++) {
+        const int64_t n = piece_start(p, pieces, count), stop = piece_start(p + 1, pieces, count);
+        run_layers(net, first, end, cells + n, stop - n, start + n * width, f + n * width,
+                   out + n * net->last->outputs, scratch + p * BATCH * numbers);
+    }
     free(scratch);
     return 0;
+}
+
+/* Positions whose codewords a slice looks at: what is known of them. */
+typedef struct {
+    const double *hidden;
+    const int8_t *seen;
+    int64_t hidden_width, seen_width;
+} Known;
+
+INLINE Known known_from(Known known, int64_t n)
+{
+    known.hidden += n * known.hidden_width;
+    known.seen += n * known.seen_width;
+    return known;
 }
 
 /* Room for a slice's work on BATCH positions. */
@@ -256,46 +298,50 @@ typedef struct {
     int32_t *entries;
 } Scratch;
 
-INLINE int take_scratch(const Slice *slice, const Book *book, Scratch *s)
+INLINE size_t scratch_bytes(const Slice *slice, const Book *book)
 {
     const int64_t before = slice->previous->inputs, inner = slice->previous->outputs;
     const int64_t widest = padded(larger(inner, 4 * slice->channels));
     const int64_t size = padded_doubles(book->size);
     const int64_t floats_needed = BATCH * (larger(before, inner) + widest);
     const int64_t doubles_needed = BATCH * (4 * slice->channels + 2 * book->dim + 2 * size);
-    const size_t bytes = (size_t)doubles_needed * sizeof(double) +
-                         (size_t)floats_needed * sizeof(float) + (size_t)size * sizeof(int32_t);
-    s->features = calloc(1, bytes);
-    if (!s->features)
-        return 1;
-    s->logits = s->features + BATCH * 4 * slice->channels;
-    s->close = s->logits + BATCH * size;
-    s->terms = s->close + BATCH * size;
-    s->in = (float *)(s->terms + BATCH * 2 * book->dim);
-    s->sums = s->in + BATCH * larger(before, inner);
-    s->entries = (int32_t *)(s->sums + BATCH * widest);
-    return 0;
+    return (size_t)doubles_needed * sizeof(double) + (size_t)floats_needed * sizeof(float) +
+           (size_t)size * sizeof(int32_t);
+}
+
+INLINE Scratch scratch_at(const Slice *slice, const Book *book, void *room)
+{
+    const int64_t before = slice->previous->inputs, inner = slice->previous->outputs;
+    const int64_t widest = padded(larger(inner, 4 * slice->channels));
+    const int64_t size = padded_doubles(book->size);
+    Scratch s;
+    s.features = room;
+    s.logits = s.features + BATCH * 4 * slice->channels;
+    s.close = s.logits + BATCH * size;
+    s.terms = s.close + BATCH * size;
+    s.in = (float *)(s.terms + BATCH * 2 * book->dim);
+    s.sums = s.in + BATCH * larger(before, inner);
+    s.entries = (int32_t *)(s.sums + BATCH * widest);
+    return s;
 }
 
 /* Features (rows, channels, 4) of a slice for the batch that begins at `first`; returns its rows. */
-INLINE int64_t find_features(const Slice *slice, const double *hidden, int64_t hidden_width,
-                             const int8_t *seen, int64_t seen_width, int64_t first, int64_t count,
+INLINE int64_t find_features(const Slice *slice, Known known, int64_t first, int64_t count,
                              const Scratch *s)
 {
     const int64_t rows = batch(first, count);
-    hidden += first * hidden_width;
-    seen += first * seen_width;
+    known = known_from(known, first);
     const Linear *previous = slice->previous, *head = slice->head;
     const int64_t before = previous->inputs, inner = previous->outputs;
     const int64_t numbers = 4 * slice->channels;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < before; i++)
-            s->in[r * before + i] = seen[r * seen_width + i];
+            s->in[r * before + i] = known.seen[r * known.seen_width + i];
     product(previous, s->in, whole(rows), s->sums);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t o = 0; o < inner; o++)
             s->in[r * inner + o] =
-                activation(hidden[r * hidden_width + slice->start + o] * 0x1p-5 +
+                activation(known.hidden[r * known.hidden_width + slice->start + o] * 0x1p-5 +
                            s->sums[r * padded(inner) + o] * previous->scale[o] + previous->offset[o]);
     product(head, s->in, whole(rows), s->sums);
     for (int64_t r = 0; r < rows; r++) {
@@ -335,85 +381,132 @@ INLINE double largest_of(const double *numbers, int64_t count)
     return largest;
 }
 
-/* Weights (count * groups, size) of a slice's codewords; the table's entry `last` is for the rest. */
-EXPORT int vqzip_weigh(const Slice *slice, const Book *book, const double *table, int64_t last,
-                       const double *hidden, int64_t hidden_width, const int8_t *seen,
-                       int64_t seen_width, int64_t count, double *weights)
+/* What codes are chosen by, and what is found of them; NULL is what is not wanted. */
+typedef struct {
+    const double *table; /* of exponentials; the entry `last` is for all beyond */
+    int64_t last;
+    const double *slopes, *squares; /* (count, channels), of the error */
+    double rarest;                  /* logit that there is below the largest at least */
+    double *weights;                /* (count * groups, size) */
+    int32_t *codes;                 /* (count, groups), the first of those that are equal */
+} Wanted;
+
+INLINE Wanted wanted_from(Wanted wanted, const Slice *slice, const Book *book, int64_t n)
 {
-    Scratch s;
-    if (take_scratch(slice, book, &s))
-        return 1;
+    if (wanted.codes) {
+        wanted.slopes += n * slice->channels;
+        wanted.squares += n * slice->channels;
+        wanted.codes += n * book->groups;
+    }
+    if (wanted.weights)
+        wanted.weights += n * book->groups * book->size;
+    return wanted;
+}
+
+INLINE void find_weights(const double *logits, double largest, int64_t size, const Wanted *wanted,
+                         int32_t *entries, double *out)
+{
+    const double end = (double)wanted->last;
+    for (int64_t k = 0; k < size; k++) {
+        const double below = largest - logits[k];
+        entries[k] = (int32_t)(below < end ? below : end);
+    }
+    for (int64_t k = 0; k < size; k++)
+        out[k] = wanted->table[entries[k]];
+}
+
+/* Code of the largest sum of closeness, which is changed, and logit. */
+INLINE int32_t best_of(const double *logits, double largest, int64_t size, double rarest,
+                       double *close)
+{
+    for (int64_t k = 0; k < size; k++) {
+        const double likely = logits[k] - largest;
+        close[k] += likely < rarest ? rarest : likely;
+    }
+    const double most = largest_of(close, size);
+    int32_t best = 0;
+    while (close[best] != most)
+        best++;
+    return best;
+}
+
+/* Minus squared errors (rows, padded size) of a group's codewords, up to a constant. */
+INLINE void find_closeness(const Slice *slice, const Book *book, int64_t group, int64_t first,
+                           int64_t rows, Wanted wanted, const Scratch *s)
+{
+    const int64_t size = padded_doubles(book->size), dim = book->dim, terms = 2 * dim;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t d = 0; d < dim; d++) {
+            const int64_t channel = (first + r) * slice->channels + group * dim + d;
+            s->terms[r * terms + 2 * d] = wanted.slopes[channel];
+            s->terms[r * terms + 2 * d + 1] = wanted.squares[channel];
+        }
+    memset(s->close, 0, (size_t)(BATCH * size) * sizeof(double));
+    add_product(book->squares + group * terms * size, terms, book->size, s->terms, terms, whole(rows),
+                s->close);
+}
+
+TUNED static void run_slice(const Slice *slice, const Book *book, Known known, int64_t count,
+                            Wanted wanted, Scratch s)
+{
+    const int64_t size = padded_doubles(book->size);
     for (int64_t n = 0; n < count; n += BATCH) {
-        const int64_t rows =
-            find_features(slice, hidden, hidden_width, seen, seen_width, n, count, &s);
+        const int64_t rows = find_features(slice, known, n, count, &s);
         for (int64_t g = 0; g < book->groups; g++) {
             find_logits(slice, book, g, rows, &s);
+            if (wanted.codes)
+                find_closeness(slice, book, g, n, rows, wanted, &s);
             for (int64_t r = 0; r < rows; r++) {
-                const double *logits = s.logits + r * padded_doubles(book->size);
-                const double largest = largest_of(logits, book->size), end = (double)last;
-                double *out = weights + ((n + r) * book->groups + g) * book->size;
-                for (int64_t k = 0; k < book->size; k++) {
-                    const double below = largest - logits[k];
-                    s.entries[k] = (int32_t)(below < end ? below : end);
-                }
-                for (int64_t k = 0; k < book->size; k++)
-                    out[k] = table[s.entries[k]];
+                const int64_t row = (n + r) * book->groups + g;
+                const double *logits = s.logits + r * size;
+                const double largest = largest_of(logits, book->size);
+                if (wanted.weights)
+                    find_weights(logits, largest, book->size, &wanted, s.entries,
+                                 wanted.weights + row * book->size);
+                if (wanted.codes)
+                    wanted.codes[row] = best_of(logits, largest, book->size, wanted.rarest,
+                                                s.close + r * size);
             }
         }
     }
-    free(s.features);
+}
+
+/* Weights of a slice's codewords and codes of least squared error plus bits, or one of them. */
+int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int64_t hidden_width,
+                const int8_t *seen, int64_t seen_width, int64_t count, const double *table,
+                int64_t last, double *weights, const double *slopes, const double *squares,
+                double rarest, int32_t *codes, int64_t threads)
+{
+    const Known known = {hidden, seen, hidden_width, seen_width};
+    const Wanted wanted = {table, last, slopes, squares, rarest, weights, codes};
+    const int pieces = pieces_of(count, threads);
+    const size_t bytes = scratch_bytes(slice, book);
+    char *room = calloc((size_t)pieces, bytes);
+    if (!room)
+        return 1;
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+    for (int p = 0; p < pieces; p++) {
+        const int64_t n = piece_start(p, pieces, count), stop = piece_start(p + 1, pieces, count);
+        run_slice(slice, book, known_from(known, n), stop - n, wanted_from(wanted, slice, book, n),
+                  scratch_at(slice, book, room + (size_t)p * bytes));
+    }
+    free(room);
     return 0;
 }
 
-/* Codes (count, groups) of least squared error plus bits, the first of those that are equal.
- *
- * Slopes and squares (count, channels) tell the error; `rarest` is the least logit there is below the
- * largest. */
-EXPORT int vqzip_choose(const Slice *slice, const Book *book, double rarest, const double *hidden,
-                        int64_t hidden_width, const int8_t *seen, int64_t seen_width,
-                        const double *slopes, const double *squares, int64_t count, uint16_t *codes)
+/* Whether rows are shared out among threads. */
+int vqzip_parallel(void)
 {
-    Scratch s;
-    if (take_scratch(slice, book, &s))
-        return 1;
-    const int64_t size = padded_doubles(book->size), dim = book->dim, terms = 2 * dim;
-    for (int64_t n = 0; n < count; n += BATCH) {
-        const int64_t rows =
-            find_features(slice, hidden, hidden_width, seen, seen_width, n, count, &s);
-        for (int64_t g = 0; g < book->groups; g++) {
-            find_logits(slice, book, g, rows, &s);
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t d = 0; d < dim; d++) {
-                    const int64_t channel = (n + r) * slice->channels + g * dim + d;
-                    s.terms[r * terms + 2 * d] = slopes[channel];
-                    s.terms[r * terms + 2 * d + 1] = squares[channel];
-                }
-            memset(s.close, 0, (size_t)(BATCH * size) * sizeof(double));
-            add_product(book->squares + g * terms * size, terms, book->size, s.terms, terms, whole(rows),
-                        s.close);
-            for (int64_t r = 0; r < rows; r++) {
-                const double *logits = s.logits + r * size;
-                double *scores = s.close + r * size;
-                const double largest = largest_of(logits, book->size);
-                for (int64_t k = 0; k < book->size; k++) {
-                    const double likely = logits[k] - largest;
-                    scores[k] += likely < rarest ? rarest : likely;
-                }
-                const double most = largest_of(scores, book->size);
-                uint16_t best = 0;
-                while (scores[best] != most)
-                    best++;
-                codes[(n + r) * book->groups + g] = best;
-            }
-        }
-    }
-    free(s.features);
+#ifdef _OPENMP
+    return 1;
+#else
     return 0;
+#endif
 }
 
 /* What the network sees of codes (count, groups), set in `seen` (count, seen_width) from `start` on;
  * the table is (groups, size, dim). */
-EXPORT int vqzip_look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim,
+int vqzip_look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim,
                          const int32_t *codes, int64_t count, int8_t *seen, int64_t seen_width,
                          int64_t start)
 {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from ctypes import Structure, c_double, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vqzip.threads import count, share
 
 Array = NDArray[Any]
 
@@ -27,10 +30,10 @@ PANEL = 128
 
 _ARGUMENTS = {"p": c_void_p, "n": c_int64, "d": c_double}
 _FUNCTIONS = {
-    "vqzip_layers": "pnnpnppp",
-    "vqzip_weigh": "pppnpnpnnp",
-    "vqzip_choose": "ppdpnpnppnp",
+    "vqzip_layers": "pnnpnpppn",
+    "vqzip_slice": "pppnpnnpnpppdpn",
     "vqzip_look_up": "pnnnpnpnn",
+    "vqzip_parallel": "",
 }
 
 
@@ -47,6 +50,18 @@ def library() -> ctypes.CDLL | None:
     except (AttributeError, OSError):  # of another system or another version
         return None
     return found
+
+
+def spread(work: Callable[[slice], None], rows: int) -> None:
+    """Call `work` with slices that together are all `rows`.
+
+    They are one where the compiled loops share it out among threads.
+    """
+    found = library()
+    if found is not None and found.vqzip_parallel():
+        work(slice(0, rows))
+    else:
+        share(work, rows)
 
 
 def _call(function: str, *arguments: Any) -> None:
@@ -180,38 +195,50 @@ def layers(net: Network, which: range, cells: Array, start: Array, f: Array, out
     0 is the context, which begins at `start`, i + 1 is the residual layer i.
     """
     arrays = _buffer(start), _buffer(f), _buffer(out)
-    _call("vqzip_layers", net.pointer, which.start, which.stop, _buffer(cells), len(cells), *arrays)
+    cells_and_count = _buffer(cells), len(cells)
+    _call("vqzip_layers", net.pointer, which.start, which.stop, *cells_and_count, *arrays, count())
 
 
 def weigh(
     part: Slice, codebooks: Book, table: Table, hidden: Array, seen: Array, weights: Array
 ) -> None:
     """Set weights (n * G, K) by the exponential table, from hidden (n, outputs) and seen inputs."""
-    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], len(hidden)
-    _call(
-        "vqzip_weigh",
-        part.pointer,
-        codebooks.pointer,
-        *table,
-        *rows,
-        _buffer(weights),
-    )
+    _slice(part, codebooks, table, hidden, seen, _buffer(weights), (None, None, 0.0, None))
 
 
 def choose(
     part: Slice,
     codebooks: Book,
-    rarest: float,
+    table: Table,
     hidden: Array,
     seen: Array,
-    slopes: Array,
-    squares: Array,
+    weights: Array | None,
+    error: tuple[Array, Array],
+    rarest: float,
     codes: Array,
 ) -> None:
-    """Set codes (n, G) of least error, which slopes and squares (n, channels) tell, plus bits."""
-    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1]
-    arrays = _buffer(slopes), _buffer(squares), len(hidden), _buffer(codes)
-    _call("vqzip_choose", part.pointer, codebooks.pointer, rarest, *rows, *arrays)
+    """Set codes (n, G) of least error, which slopes and squares (n, channels) tell, plus bits.
+
+    Weights (n * G, K), if they are wanted, are set to what `weigh` gives.
+    """
+    slopes, squares = error
+    wanted = None if weights is None else _buffer(weights)
+    choice = _buffer(slopes), _buffer(squares), rarest, _buffer(codes)
+    _slice(part, codebooks, table, hidden, seen, wanted, choice)
+
+
+def _slice(
+    part: Slice,
+    codebooks: Book,
+    table: Table,
+    hidden: Array,
+    seen: Array,
+    weights: Any,
+    choice: tuple[Any, Any, float, Any],
+) -> None:
+    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], len(hidden)
+    arguments = *rows, *table, weights, *choice, count()
+    _call("vqzip_slice", part.pointer, codebooks.pointer, *arguments)
 
 
 def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:

@@ -7,11 +7,11 @@ takes longer than the work.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from vqzip.process import processors
 
@@ -57,16 +57,22 @@ def each(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Resu
     return list(_pool().map(work, items))
 
 
-def behind(work: Callable[[_Item], object], items: Iterable[_Item]) -> None:
-    """Call `work` with each of the items in turn, while the next one is made here."""
-    if count() < 2:
-        for item in items:
-            work(item)
-        return
-    waiting: Future[object] | None = None
-    for item in items:
-        if waiting is not None:
-            waiting.result()
-        waiting = _pool().submit(work, item)
-    if waiting is not None:
-        waiting.result()
+class Behind(Generic[_Item]):
+    """Calls `work` with one item after the other, while the next one is made here."""
+
+    def __init__(self, work: Callable[[_Item], object]) -> None:
+        self._work = work
+        self._waiting: Future[object] | None = None
+
+    def __call__(self, item: _Item) -> None:
+        """The next item; waits for the work on the one before."""
+        self.wait()
+        if count() < 2:
+            self._work(item)
+        else:
+            self._waiting = _pool().submit(self._work, item)
+
+    def wait(self) -> None:
+        """Wait for the work on the last item."""
+        if self._waiting is not None:
+            self._waiting.result()

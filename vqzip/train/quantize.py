@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vqzip.guess import centre, guess
 from vqzip.prior import PixelCNN
 from vqzip.quantizer import Quantizer, error_features, natural_features
+from vqzip.train.guess import centre, guess
 
 
 @dataclass
@@ -40,31 +40,23 @@ def quantize(
     gain: Tensor,
     level: Tensor,
     condition: Tensor | None,
+    codes: list[list[Tensor]] | None = None,
 ) -> Quantized:
     """Choose codes for latents (B, C, H, W) by distortion and the prior, as the encoder does.
 
-    `weight` (B, C, H, W) is the distortion of a squared code unit, in nats.
+    `weight` (B, C, H, W) is the distortion of a squared code unit, in nats.  Codes that are given,
+    for each sample and slice (G, positions), are taken as they are.
     """
     b, c, h, w = latent.shape
     nearest = [int(x) for x in level.round()]
-    errors = [
-        error_features(z.flatten(1), rows.flatten(1))
-        for z, rows in zip(latent.detach(), weight, strict=True)
-    ]
-    pairs = list(zip(errors, nearest, strict=True))
 
     def look_up(codes: list[list[Tensor]]) -> Tensor:
         found = [quantizer.vectors(k, at) for k, at in zip(codes, nearest, strict=True)]
         return torch.stack(found).view(b, c, h, w)
 
+    if codes is None:
+        codes = _choose(latent.detach(), weight, quantizer, prior, gain, level, condition)
     with torch.no_grad():
-        flat = latent.flatten(2)
-        guessed = guess(flat, centre(flat)).view_as(latent)
-        expected = prior(guessed, gain, level, condition).flatten(3)
-        codes = [
-            quantizer.assign(error, at, natural_features(natural))
-            for (error, at), natural in zip(pairs, expected, strict=True)
-        ]
         vectors = look_up(codes)
     expected = prior(vectors, gain, level, condition).flatten(3)
     bits = [
@@ -78,3 +70,24 @@ def quantize(
         bits=torch.stack(bits),
         commitment=(weight * distance.square()).sum((1, 2, 3)) / math.log(2),
     )
+
+
+@torch.no_grad()
+def _choose(
+    latent: Tensor,
+    weight: Tensor,
+    quantizer: Quantizer,
+    prior: PixelCNN,
+    gain: Tensor,
+    level: Tensor,
+    condition: Tensor | None,
+) -> list[list[Tensor]]:
+    """Codes of all positions at once, in the context of a guess."""
+    flat = latent.flatten(2)
+    guessed = guess(flat, centre(flat)).view_as(latent)
+    expected = prior(guessed, gain, level, condition).flatten(3)
+    samples = zip(flat, weight.flatten(2), level.round(), expected, strict=True)
+    return [
+        quantizer.assign(error_features(z, rows), int(at), natural_features(natural))
+        for z, rows, at, natural in samples
+    ]
