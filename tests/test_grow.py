@@ -85,7 +85,7 @@ def test_the_grown_model_codes(grown: Model) -> None:
 
 def test_only_what_makes_the_fine_latents_is_trained_of_the_encoder() -> None:
     model = grow(tiny_model.build(), CONFIG, crops(), CodebookConfig(batches=1))
-    Joint(model, JointConfig(train_encoder=False))
+    Joint(model, JointConfig(train_encoder=False, train_fine=True))
     image, level = tiny_model.pictures(1, 64, seed=9), torch.tensor([8.0])
     result = pass_through(model, image, level)
     loss = result.image.square().mean() + result.bottom.commitment.mean()

@@ -113,12 +113,16 @@ def load_model(path: str | os.PathLike[str] | None = None) -> CodecModel:
     folder = models_folder() / DEFAULT if path is None else Path(path)
     tensors, config = load_tensors(folder)
     try:
-        return _assemble(tensors, config, bytes.fromhex(config["fingerprint"]))
+        return assemble(tensors, config, bytes.fromhex(config["fingerprint"]))
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise VqzError(f"{folder}: not a model of this version: {error}") from error
 
 
-def _assemble(tensors: Tensors, config: dict[str, Any], name: bytes) -> CodecModel:
+def assemble(tensors: Tensors, config: dict[str, Any], name: bytes = b"") -> CodecModel:
+    """A model from its tensors and its configuration; the name is its fingerprint.
+
+    Raises VqzError when it is not exact.
+    """
     import numpy as np
     import torch
     from numpy.typing import NDArray

@@ -243,11 +243,11 @@ class Transform(nn.Module):
             self.bottom_merge.weight[i, _BASIS + i] -= 1
             self.decoder_merge.weight[i, latents + i] += 1
 
-    def freeze_encoder(self, bottom: bool = True) -> None:
+    def freeze_encoder(self, bottom: bool = True, fine: bool = False) -> None:
         """Keep all that codes depend on as it is, or all but what makes the bottom latent of it.
 
-        The decoder remains to be trained, and what makes the fine latents alone.  The gains stay in
-        any case: the shapes of the codebooks are made for their scale.
+        The decoder remains to be trained, and with `fine` what makes the fine latents alone.  The
+        gains stay in any case: the shapes of the codebooks are made for their scale.
         """
         self.requires_grad_(False)
         trained = [self.decoder_merge, self.decoder, self.synthesis, self.refine]
@@ -258,7 +258,7 @@ class Transform(nn.Module):
                 part.requires_grad_(True)
         self.bottom_ungain.requires_grad_(True)
         self.decoder_scale.requires_grad_(True)
-        if self.config.fine_latents:
+        if fine and self.config.fine_latents:
             _train_last(self.analysis, self.config.fine_latents)
             if bottom:
                 _train_last(self.bottom_project, self.config.fine_latents)

@@ -17,8 +17,10 @@ from vqzip import store
 from vqzip.errors import VqzError
 from vqzip.model import Model
 from vqzip.train import codebooks, ladder, relaxed
+from vqzip.train.calibrate import calibrate
 from vqzip.train.data import batches, find_photos, split
 from vqzip.train.export import export
+from vqzip.train.file_codes import FileEncoder
 from vqzip.train.grow import grow
 from vqzip.train.joint import Joint
 from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first
@@ -100,12 +102,36 @@ def train(
 
     with _denormals_flushed():
         model = ladder.climb(run, recipe) if isinstance(recipe, Rung) else _three_stages(run)
-    if is_first():
-        name = store.save(*export(model), out)
-        run.say(f"model {name.hex()} is in {out}")
+    name = _finish(run, model)
+    run.say(f"model {name.hex()} is in {out}")
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+
+
+def _finish(run: Run, model: Model) -> bytes:
+    """Write the model, and again with weights that its own files tell; returns its fingerprint.
+
+    Processes share the levels.
+    """
+    tensors, config = export(model)
+    if is_first():
+        store.save(tensors, config, run.out)
+    if dist.is_initialized():
+        dist.barrier()
+    codec_model = store.load_model(run.out)
+    if isinstance(run.recipe, Rung):
+        return codec_model.fingerprint
+    rank, processes = _process()
+    levels = range(rank, len(codec_model.bottom.tables), processes)
+    found = calibrate(codec_model, run.photos, run.recipe.calibrate, levels, run.say)
+    maps = ("top", codec_model.top), ("bottom", codec_model.bottom)
+    for (which, code_map), weight in zip(maps, found, strict=True):
+        change = torch.from_numpy(weight - code_map.weight)
+        if dist.is_initialized():
+            dist.all_reduce(change)
+        tensors[f"{which}.weight"] = code_map.weight + change.numpy()
+    return store.save(tensors, config, run.out) if is_first() else codec_model.fingerprint
 
 
 @contextmanager
@@ -179,8 +205,10 @@ def _joint(run: Run) -> Model:
         run.say("codebooks: leaving out what is hardly used")
         crops = batches(run.photos, recipe.data, run.seed)
         images = [next(crops) for _ in range(recipe.thin.batches)]
-        settle(model, images[: recipe.joint.settle_batches], recipe.joint)
-        count_uses(model, images)
+        encode = FileEncoder(model) if recipe.joint.file_codes else None
+        if encode is None:
+            settle(model, images[: recipe.joint.settle_batches], recipe.joint)
+        count_uses(model, images, encode)
         codebooks.prune(model, recipe.codebooks)
         thin(model, recipe.thin)
     return model

@@ -18,6 +18,7 @@ from torch import Tensor
 from vqzip.masking import coarser, error_weight
 from vqzip.model import Model
 from vqzip.quantizer import Codebook, Quantizer
+from vqzip.train.file_codes import FileEncoder
 from vqzip.train.loop import Stage
 from vqzip.train.loss import LossConfig, rate_distortion_loss
 from vqzip.train.quantize import Quantized, quantize
@@ -34,7 +35,7 @@ class JointConfig:
     """Weight of the distortion between latents and code vectors, beta in the VQ-VAE loss."""
     caution: float = 1.5
     """Factor on distortion weights: errors of choice are less random than small ones."""
-    structure: float = 3000.0
+    structure: float = 1500.0
     """Weight of 1 - MS-SSIM beside 255^2 * MSE in the choice of the bottom map's codes.
 
     Far more than in `loss`: held-out photos gain by it in both of them, as what is coarse and
@@ -54,6 +55,17 @@ class JointConfig:
     What gives the top map stays as it is.  Whatever the top map leaves, the bottom map makes up
     for, so that distortion has no say in it, and its commitment alone makes it vanish.
     """
+    file_codes: bool = False
+    """Whether codes are those that a file would have (`file_codes.py`); the weights that they are
+    chosen by stay as they are."""
+    snapshot_steps: int = 100
+    """Steps that a snapshot of the model encodes for."""
+    train_fine: bool = False
+    """Whether what makes the fine latents alone is trained: for models that they are new to.
+
+    They come to grow, by a quarter in 4,500 steps, and leave their codewords' labels behind: the
+    prior takes codewords for far from zero that are not, and one vector gets many names.
+    """
 
 
 @dataclass
@@ -66,8 +78,14 @@ class Result:
     latents: tuple[Tensor, Tensor]
 
 
-def pass_through(model: Model, image: Tensor, level: Tensor) -> Result:
-    """Images (B, 3, H, W) through encoder, quantizers, priors and decoder."""
+def pass_through(
+    model: Model, image: Tensor, level: Tensor, encode: FileEncoder | None = None
+) -> Result:
+    """Images (B, 3, H, W) through encoder, quantizers, priors and decoder.
+
+    Codes are those of files if there is something to encode them, else chosen in the model.
+    """
+    top_codes, bottom_codes = (None, None) if encode is None else encode(image, level)
     t, prior = model.transform, model.prior
     seen = error_weight(image)
     features = t.features(image, level)
@@ -75,20 +93,32 @@ def pass_through(model: Model, image: Tensor, level: Tensor) -> Result:
     top_latent = t.top_latent(features, level)
     gain = at_level(t.top_gain, level).exp().detach()
     weight = at_level(model.top_weight.log(), level).exp() * coarser(seen)
-    top = quantize(top_latent, weight, model.top_quantizer, prior.top, gain, level, None)
+    quantizer = model.top_quantizer
+    top = quantize(top_latent, weight, quantizer, prior.top, gain, level, None, top_codes)
     condition = prior.lift(top.vectors.detach(), gain)
     h = t.decode_top(top.vectors, level)
 
     latent = t.bottom_latent(features, h, level)
     gain = at_level(t.bottom_gain, level).exp().detach()
     weight = at_level(model.bottom_weight.log(), level).exp() * seen
-    bottom = quantize(latent, weight, model.bottom_quantizer, prior.bottom, gain, level, condition)
+    bottom = quantize(
+        latent,
+        weight,
+        model.bottom_quantizer,
+        prior.bottom,
+        gain,
+        level,
+        condition,
+        bottom_codes,
+    )
     return Result(t.decode(bottom.vectors, h, level), top, bottom, (top_latent, latent))
 
 
-def reconstruct(model: Model, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+def reconstruct(
+    model: Model, image: Tensor, level: Tensor, encode: FileEncoder | None = None
+) -> tuple[Tensor, Tensor]:
     """Decoded images and their bits per pixel (B,)."""
-    result = pass_through(model, image, level)
+    result = pass_through(model, image, level if encode is None else encode.levels(level), encode)
     pixels = image.shape[-1] * image.shape[-2]
     return result.image, (result.top.bits + result.bottom.bits) / pixels
 
@@ -137,16 +167,19 @@ class Joint(Stage):
         super().__init__()
         self.model, self.config = model, config
         model.prior.arithmetic.integer = True
-        model.transform.freeze_encoder(bottom=not config.train_encoder)
+        model.transform.freeze_encoder(not config.train_encoder, config.train_fine)
 
         self.steps = 0
+        self.encode = FileEncoder(model, config.snapshot_steps) if config.file_codes else None
 
     def forward(self, image: Tensor, level: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss and metrics of a batch (B, 3, H, W) at levels (B,)."""
-        result = pass_through(self.model, image, level)
+        if self.encode is not None:
+            level = self.encode.levels(level)
+        result = pass_through(self.model, image, level, self.encode)
         if self.model.training:
             move_codebooks(self.model, result, level)
-            if self.steps % self.config.probe_steps == 0:
+            if self.encode is None and self.steps % self.config.probe_steps == 0:
                 follow_sensitivity(self.model, result, image, level, self.config)
             self.steps += 1
         return loss_of(self.model, result, image, level, self.config)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vqzip.model import ModelConfig
 from vqzip.prior import PixelCNNConfig, PriorConfig
+from vqzip.train.calibrate import CalibrateConfig
 from vqzip.train.codebooks import CodebookConfig
 from vqzip.train.data import DataConfig
 from vqzip.train.joint import JointConfig
@@ -29,6 +30,7 @@ class Preset:
     codebooks: CodebookConfig = field(default_factory=CodebookConfig)
     joint: JointConfig = field(default_factory=lambda: JointConfig(train_encoder=False))
     thin: ThinConfig = field(default_factory=ThinConfig)
+    calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     relaxed_optim: OptimConfig = field(default_factory=OptimConfig)
     joint_optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(adam_rate=4e-4, muon_rate=8e-4)
@@ -84,6 +86,7 @@ def _tiny() -> Preset:
         data=DataConfig(crop=64, batch=2, pool=16, holdout=4),
         codebooks=CodebookConfig(largest=64, batches=2),
         thin=ThinConfig(batches=2),
+        calibrate=CalibrateConfig(pictures=1, side=64, steps=(1.5,)),
     )
 
 
@@ -105,10 +108,26 @@ def _joint() -> Preset:
     )
 
 
+def _longer() -> Preset:
+    """The joint stage of `photo` alone, at its own rates, from a model that has codebooks."""
+    return Preset(relaxed_share=0.0)
+
+
 def _wider() -> Preset:
-    """The same from a model without fine latents: as they are new, at higher rates."""
+    """The same from a model without fine latents: as they are new, they are trained, too."""
     return Preset(
-        joint_optim=OptimConfig(adam_rate=4e-4, muon_rate=8e-4), joint_decay=0.7, relaxed_share=0.0
+        joint=JointConfig(train_encoder=False, train_fine=True),
+        joint_decay=0.7,
+        relaxed_share=0.0,
+    )
+
+
+def _polish() -> Preset:
+    """What comes after the codes, on codes as files have them: the last stage."""
+    return Preset(
+        joint=JointConfig(train_encoder=False, file_codes=True),
+        joint_decay=1.0,
+        relaxed_share=0.0,
     )
 
 
@@ -126,6 +145,8 @@ PRESETS = {
     "photo": Preset,
     "photo-more": _more,
     "photo-joint": _joint,
+    "photo-longer": _longer,
+    "photo-polish": _polish,
     "photo-encoder": _encoder,
     "photo-wider": _wider,
     "tiny": _tiny,

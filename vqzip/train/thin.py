@@ -16,6 +16,7 @@ from torch import Tensor
 from vqzip.model import Model
 from vqzip.quantizer import Codebook, Quantizer
 from vqzip.train.codebooks import assemble
+from vqzip.train.file_codes import FileEncoder
 from vqzip.train.joint import pass_through
 
 
@@ -98,9 +99,10 @@ def _add_uses(quantizer: Quantizer, level: int, codes: list[list[Tensor]], laten
 
 
 @torch.no_grad()
-def count_uses(model: Model, images: list[Tensor]) -> None:
+def count_uses(model: Model, images: list[Tensor], encode: FileEncoder | None = None) -> None:
     """Set the counts of all codewords to what batches of images (B, 3, H, W) use, a batch's mean.
 
+    Codes are those of files if there is something to encode them.
     The moving averages of training remember too few positions to tell what is rare.
     """
     quantizers = model.top_quantizer, model.bottom_quantizer
@@ -109,7 +111,7 @@ def count_uses(model: Model, images: list[Tensor]) -> None:
         for book in books:
             book.count.zero_()
         for image in images:
-            found = pass_through(model, image, torch.full((len(image),), float(level)))
+            found = pass_through(model, image, torch.full((len(image),), float(level)), encode)
             maps = zip(quantizers, (found.top, found.bottom), found.latents, strict=True)
             for quantizer, quantized, latent in maps:
                 _add_uses(quantizer, level, quantized.codes, latent)

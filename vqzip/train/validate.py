@@ -18,6 +18,7 @@ from torch import Tensor
 from vqzip.model import Model
 from vqzip.train import joint, prior_stage, relaxed, vq
 from vqzip.train.data import load_rgb
+from vqzip.train.file_codes import FileEncoder
 from vqzip.train.loop import Progress, is_first
 from vqzip.train.loss import ms_ssim
 from vqzip.train.precision import mix_precision
@@ -76,9 +77,11 @@ class Validation:
 
     def joint(self, model: Model, progress: Progress, say: Callable[[str], None]) -> None:
         """Loss of the joint stage: the hard codes' cross-entropy."""
+        own = isinstance(self.recipe, Rung) or not self.recipe.joint.file_codes
+        encode = None if own else FileEncoder(model)
 
         def measure(image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-            return joint.reconstruct(model, image, level)
+            return joint.reconstruct(model, image, level, encode)
 
         self._measure(model, measure, progress, "joint", say)
 

@@ -1,0 +1,135 @@
+"""Distortion weights that a model's own files tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_model import picture
+
+from vqzip import codec
+from vqzip.codec import CodecModel
+from vqzip.integer import Floats
+from vqzip.train.calibrate import (
+    CalibrateConfig,
+    Trial,
+    calibrate,
+    descend,
+    even,
+    gains,
+    middles,
+    scaled,
+)
+from vqzip.train.loss import ms_ssim
+
+pytest_plugins = ["tiny_fixtures"]
+
+CONFIG = CalibrateConfig(pictures=2, side=80, steps=(1.5,))
+
+
+def far_from(best: list[float]) -> Callable[[Floats], float]:
+    return lambda factors: float(np.square(np.log(factors) - np.log(best)).sum())
+
+
+def test_factors_go_up_and_down_in_steps_to_where_the_loss_is_least() -> None:
+    best = [1.5**3, 1, 1 / 1.5, 1.5 * 1.2]
+    found = descend(far_from(best), np.ones(4, np.float32), [0, 1, 2, 3], CalibrateConfig())
+    np.testing.assert_allclose(found, best, rtol=1e-6)
+
+
+def test_only_factors_of_slices_with_codes_are_tried() -> None:
+    found = descend(far_from([1.5**2, 1.5**2]), np.ones(2, np.float32), [0], CONFIG)
+    np.testing.assert_allclose(found, [1.5**2, 1], rtol=1e-6)
+
+
+def test_changes_that_are_worth_nothing_are_not_made() -> None:
+    def loss(factors: Floats) -> float:
+        return -0.9 * CONFIG.worth * float(factors[0] > 1)
+
+    found = descend(loss, np.ones(1, np.float32), [0], CONFIG)
+    assert found[0] == 1
+
+
+def test_rate_and_quality_are_those_of_files(model: CodecModel) -> None:
+    pictures, level = [picture(96, 64), picture(64, 80, seed=1)], 64
+    factors = np.arange(1, 1 + len(even(model)), dtype=np.float32)
+    top, bottom = (
+        replace(part, weight=part.weight * np.repeat(by, part.prior.slices))
+        for part, by in ((model.top, factors[:3]), (model.bottom, factors[3:]))
+    )
+    changed = replace(model, top=top, bottom=bottom)
+    trial = Trial(model, pictures, level)
+    for now, by in ((model, even(model)), (changed, factors), (model, even(model))):
+        bits, quality = 0.0, []
+        for pixels in pictures:
+            height, width, _ = pixels.shape
+            codes = codec.analyse(now, pixels, level)
+            bits += sum(codec.cross_entropy(now, codes, level))
+            shown = codec.synthesise(now, codes, width, height, level)
+            x, y = (
+                torch.from_numpy(p / 255).permute(2, 0, 1)[None].float() for p in (shown, pixels)
+            )
+            errors = float((x - y).square().mean()), 1 - float(ms_ssim(x.float(), y.float()))
+            quality.append([-10 * math.log10(error) for error in errors])
+        found = trial.measure(by)
+        assert math.exp(found[0]) == pytest.approx(bits, abs=128)
+        np.testing.assert_allclose(found[1:], np.mean(quality, 0), rtol=1e-5)
+
+
+def test_another_level_gains_nothing(model: CodecModel) -> None:
+    """It is a move along the curve, whose slope is measured there."""
+    pictures, config = [picture(96, 64)], CalibrateConfig(reach=8)
+    ones = even(model)
+    loss = gains(model, pictures, 4, config)
+    assert loss(ones) == 0
+    low, mid, high = (Trial(model, pictures, level).measure(ones) for level in (56, 64, 72))
+    moved = Trial(scaled(model, 2 * ones), pictures, 64).measure(ones)
+    slope = (high - low)[0] / (high - low)[1:]
+    expected = moved[0] - mid[0] - float((slope * (moved - mid)[1:]).mean())
+    assert loss(2 * ones) == pytest.approx(expected)
+
+
+def test_pictures_are_the_middles_of_photos_that_can_be_read(tmp_path: Path) -> None:
+    big = picture(300, 200)
+    Image.fromarray(big).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    Image.fromarray(big[:30, :40]).save(tmp_path / "c.png")
+    photos = sorted(tmp_path.iterdir())
+    found = middles(photos, CalibrateConfig(pictures=3, side=80))
+    assert len(found) == 2
+    np.testing.assert_array_equal(found[0], big[60:140, 110:190])
+    np.testing.assert_array_equal(found[1], big[:30, :40])
+
+
+def test_what_is_found_is_better_at_each_level(model: CodecModel, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture(90, 80, seed=ord(name[0]))).save(tmp_path / name)
+    said: list[str] = []
+    photos = sorted(tmp_path.iterdir())
+    levels = (0, 5, 8)
+    top, bottom = calibrate(model, photos, CONFIG, levels, said.append)
+    assert len(said) == 3
+    pictures, changed = middles(photos, CONFIG), set()
+    for at in range(9):
+        factors = [
+            (found / part.weight)[at, part.prior.starts[:-1]]
+            for found, part in ((top, model.top), (bottom, model.bottom))
+        ]
+        changed |= {at} if (np.concatenate(factors) != 1).any() else set()
+        if at in levels:
+            loss = gains(model, pictures, at, CONFIG)
+            assert loss(np.concatenate(factors)) <= 1e-6
+    assert changed <= set(levels)
+    assert changed
+
+
+def test_without_pictures_all_stays_as_it_is(model: CodecModel) -> None:
+    top, bottom = calibrate(model, [], CONFIG, range(9), print)
+    np.testing.assert_array_equal(top, model.top.weight)
+    np.testing.assert_array_equal(bottom, model.bottom.weight)
