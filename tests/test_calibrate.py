@@ -21,16 +21,15 @@ from vqzip.train.calibrate import (
     Trial,
     calibrate,
     descend,
-    even,
+    factors_of,
     gains,
     middles,
-    scaled,
 )
 from vqzip.train.loss import ms_ssim
 
 pytest_plugins = ["tiny_fixtures"]
 
-CONFIG = CalibrateConfig(pictures=2, side=80, steps=(1.5,))
+CONFIG = CalibrateConfig(pictures=2, side=80, alone=1, together=4, steps=(1.5,))
 
 
 def far_from(best: list[float]) -> Callable[[Floats], float]:
@@ -56,40 +55,48 @@ def test_changes_that_are_worth_nothing_are_not_made() -> None:
     assert found[0] == 1
 
 
+def test_first_channels_have_factors_of_their_own(model: CodecModel) -> None:
+    """The slices are 1, 3, 4 and 1, 3, 4, 4."""
+    found = factors_of(model, CalibrateConfig(alone=4, together=3))
+    assert found.top == (1, 3, 4)
+    assert found.bottom == (1, 1, 1, 1, 2, 2, 2, 2)
+    assert found.slices == (0, 1, 2, 3, 4, 4, 4, 5, 5, 6, 6)
+    assert found.tried(model, 0) == [4, 5, 6, 7, 8, 0, 1, 2]  # two slices have one codeword there
+
+
 def test_rate_and_quality_are_those_of_files(model: CodecModel) -> None:
     pictures, level = [picture(96, 64), picture(64, 80, seed=1)], 64
-    factors = np.arange(1, 1 + len(even(model)), dtype=np.float32)
+    factors = factors_of(model, CalibrateConfig(alone=1, together=4))
+    by = np.arange(1, 8, dtype=np.float32)
     top, bottom = (
-        replace(part, weight=part.weight * np.repeat(by, part.prior.slices))
-        for part, by in ((model.top, factors[:3]), (model.bottom, factors[3:]))
+        replace(part, weight=part.weight * np.repeat(f, part.prior.slices))
+        for part, f in ((model.top, by[:3]), (model.bottom, by[3:]))
     )
     changed = replace(model, top=top, bottom=bottom)
-    trial = Trial(model, pictures, level)
-    for now, by in ((model, even(model)), (changed, factors), (model, even(model))):
+    trial = Trial(model, factors, pictures, level)
+    for now, given in ((model, factors.even), (changed, by), (model, factors.even)):
         bits, quality = 0.0, []
         for pixels in pictures:
             height, width, _ = pixels.shape
             codes = codec.analyse(now, pixels, level)
             bits += sum(codec.cross_entropy(now, codes, level))
             shown = codec.synthesise(now, codes, width, height, level)
-            x, y = (
-                torch.from_numpy(p / 255).permute(2, 0, 1)[None].float() for p in (shown, pixels)
-            )
+            x, y = (torch.from_numpy(p / 255).permute(2, 0, 1)[None] for p in (shown, pixels))
             errors = float((x - y).square().mean()), 1 - float(ms_ssim(x.float(), y.float()))
             quality.append([-10 * math.log10(error) for error in errors])
-        found = trial.measure(by)
+        found = trial.measure(given)
         assert math.exp(found[0]) == pytest.approx(bits, abs=128)
         np.testing.assert_allclose(found[1:], np.mean(quality, 0), rtol=1e-5)
 
 
 def test_another_level_gains_nothing(model: CodecModel) -> None:
     """It is a move along the curve, whose slope is measured there."""
-    pictures, config = [picture(96, 64)], CalibrateConfig(reach=8)
-    ones = even(model)
-    loss = gains(model, pictures, 4, config)
+    pictures, factors = [picture(96, 64)], factors_of(model, CONFIG)
+    ones = factors.even
+    loss = gains(model, factors, pictures, 4, 8)
     assert loss(ones) == 0
-    low, mid, high = (Trial(model, pictures, level).measure(ones) for level in (56, 64, 72))
-    moved = Trial(scaled(model, 2 * ones), pictures, 64).measure(ones)
+    low, mid, high = (Trial(model, factors, pictures, at).measure(ones) for at in (56, 64, 72))
+    moved = Trial(factors.scaled(model, 2 * ones), factors, pictures, 64).measure(ones)
     slope = (high - low)[0] / (high - low)[1:]
     expected = moved[0] - mid[0] - float((slope * (moved - mid)[1:]).mean())
     assert loss(2 * ones) == pytest.approx(expected)
@@ -115,16 +122,20 @@ def test_what_is_found_is_better_at_each_level(model: CodecModel, tmp_path: Path
     levels = (0, 5, 8)
     top, bottom = calibrate(model, photos, CONFIG, levels, said.append)
     assert len(said) == 3
-    pictures, changed = middles(photos, CONFIG), set()
+    pictures, factors = middles(photos, CONFIG), factors_of(model, CONFIG)
+    changed = set()
     for at in range(9):
-        factors = [
-            (found / part.weight)[at, part.prior.starts[:-1]]
-            for found, part in ((top, model.top), (bottom, model.bottom))
+        found = [
+            (weight / part.weight)[at, np.cumsum((0, *sizes[:-1]))]
+            for weight, part, sizes in (
+                (top, model.top, factors.top),
+                (bottom, model.bottom, factors.bottom),
+            )
         ]
-        changed |= {at} if (np.concatenate(factors) != 1).any() else set()
+        changed |= {at} if (np.concatenate(found) != 1).any() else set()
         if at in levels:
-            loss = gains(model, pictures, at, CONFIG)
-            assert loss(np.concatenate(factors)) <= 1e-6
+            loss = gains(model, factors, pictures, at, CONFIG.reach)
+            assert loss(np.concatenate(found)) <= 1e-6
     assert changed <= set(levels)
     assert changed
 

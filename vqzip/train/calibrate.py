@@ -2,8 +2,9 @@
 
 The decoder's sensitivity (`settle.py`) says what an error costs that stands alone.  The encoder's
 errors do not: a code is chosen in the context of those before it, and makes its like cheaper for
-those after it.  At low rates, what is left out once stays out.  So the weight of each slice of the
-prior gets a factor at each level, found by encoding and decoding photos and trying what is better.
+those after it.  At low rates, what is left out once stays out.  So weights get factors at each
+level, found by encoding and decoding photos and trying what is better: one for each of the bottom
+map's first channels, for some of those after them, and for each of the top map's slices.
 
 Better is what moves the model's own curve of rate against quality: more bits for more quality are
 to be had by a higher level already.  Rate is the logarithm of all bits, quality the mean of the
@@ -42,8 +43,12 @@ class CalibrateConfig:
 
     pictures: int = 12
     """Middles of photos."""
-    side: int = 384
+    side: int = 320
     """Of those, at most."""
+    alone: int = 14
+    """Channels of the bottom map that have factors of their own."""
+    together: int = 8
+    """Channels after them that share one, at most; they are of one slice."""
     steps: tuple[float, ...] = (1.5, 1.2)
     """Factors that weights are tried to be multiplied and divided by, one after the other."""
     worth: float = 2e-4
@@ -66,17 +71,69 @@ def middles(photos: list[Path], config: CalibrateConfig) -> list[Pixels]:
     return found
 
 
-class Trial:
-    """What distortion weights come to at a level, by a factor for each slice of both maps."""
+@dataclass(frozen=True)
+class Factors:
+    """What factors are for: how many channels each, the top map's first, and at which levels."""
 
-    def __init__(self, model: CodecModel, pictures: list[Pixels], level: int) -> None:
-        self.model, self.pictures, self.level = model, pictures, level
+    top: tuple[int, ...]
+    bottom: tuple[int, ...]
+    slices: tuple[int, ...]
+    """Of each factor, its slice, counted through both maps."""
+
+    @property
+    def even(self) -> Floats:
+        """Factors of one."""
+        return np.ones(len(self.slices), np.float32)
+
+    def scaled(self, model: CodecModel, factors: Floats) -> CodecModel:
+        """The model with its weights times factors."""
+        parts = np.split(factors, [len(self.top)])
+
+        def times(code_map: CodeMap, part: Floats, sizes: tuple[int, ...]) -> CodeMap:
+            weight = code_map.weight * np.repeat(part, sizes)
+            return dataclasses.replace(code_map, weight=weight.astype(np.float32))
+
+        top = times(model.top, parts[0], self.top)
+        return dataclasses.replace(
+            model, top=top, bottom=times(model.bottom, parts[1], self.bottom)
+        )
+
+    def tried(self, model: CodecModel, at: int) -> list[int]:
+        """Those of slices that are coded at a trained level, the bottom map's first.
+
+        What the top map is chosen by is seldom to be changed.
+        """
+        books = [*model.top.tables[at], *model.bottom.tables[at]]
+        coded = [i for i, s in enumerate(self.slices) if books[s].size > 1]
+        return sorted(coded, key=lambda i: i < len(self.top))
+
+
+def factors_of(model: CodecModel, config: CalibrateConfig) -> Factors:
+    """The factors of a model."""
+    top, bottom = model.top.prior.slices, model.bottom.prior.slices
+    sizes, slices, start = [], list(range(len(top))), 0
+    for i, size in enumerate(bottom):
+        most = 1 if start < config.alone else config.together
+        pieces = [len(piece) for piece in np.array_split(np.arange(size), -(-size // most))]
+        sizes += pieces
+        slices += [len(top) + i] * len(pieces)
+        start += size
+    return Factors(top, tuple(sizes), tuple(slices))
+
+
+class Trial:
+    """What distortion weights come to at a level, by factors."""
+
+    def __init__(
+        self, model: CodecModel, factors: Factors, pictures: list[Pixels], level: int
+    ) -> None:
+        self.model, self.factors, self.pictures, self.level = model, factors, pictures, level
         self._top: Floats | None = None  # factors that the top maps are chosen with
 
     def measure(self, factors: Floats) -> NDArray[np.float64]:
-        """Logarithm of all bits, means of PSNR and MS-SSIM in dB; factors as `even` has them."""
-        model = scaled(self.model, factors)
-        top = factors[: len(model.top.prior.slices)]
+        """Logarithm of all bits, and means of PSNR and MS-SSIM in dB."""
+        model = self.factors.scaled(self.model, factors)
+        top = factors[: len(self.factors.top)]
         if self._top is None or (self._top != top).any():
             encoder = Encoder()  # one for all: it counts in words
             begun = [
@@ -93,23 +150,6 @@ class Trial:
         return np.array([math.log(8 * size), *np.mean(quality, 0)])
 
 
-def even(model: CodecModel) -> Floats:
-    """Factors of one for the slices of the top map, then for those of the bottom map."""
-    return np.ones(len(model.top.prior.slices) + len(model.bottom.prior.slices), np.float32)
-
-
-def scaled(model: CodecModel, factors: Floats) -> CodecModel:
-    """The model with its weights times factors."""
-    ends = len(model.top.prior.slices)
-
-    def times(code_map: CodeMap, part: Floats) -> CodeMap:
-        weight = code_map.weight * np.repeat(part, code_map.prior.slices)
-        return dataclasses.replace(code_map, weight=weight.astype(np.float32))
-
-    top, bottom = times(model.top, factors[:ends]), times(model.bottom, factors[ends:])
-    return dataclasses.replace(model, top=top, bottom=bottom)
-
-
 def _quality(decoded: Pixels, original: Pixels) -> list[float]:
     """PSNR and MS-SSIM, in dB."""
     x, y = (_as_image(pixels) for pixels in (decoded, original))
@@ -122,22 +162,23 @@ def _as_image(pixels: Pixels) -> torch.Tensor:
 
 
 def gains(
-    model: CodecModel, pictures: list[Pixels], at: int, config: CalibrateConfig
+    model: CodecModel, factors: Factors, pictures: list[Pixels], at: int, reach: int
 ) -> Callable[[Floats], float]:
     """What factors cost at a trained level: change of the rate at the same quality, a share of it.
 
-    The mean of that at the same PSNR and of that at the same MS-SSIM, by the slope of the curve.
+    The mean of that at the same PSNR and of that at the same MS-SSIM, by the slope of the curve
+    from `reach` positions of the quality scale below to as many above.
     """
-    steps = model.bottom.steps
+    steps, even = model.bottom.steps, factors.even
     last = (len(model.bottom.tables) - 1) * steps
-    ends = max(at * steps - config.reach, 0), min(at * steps + config.reach, last)
-    low, high = (Trial(model, pictures, level).measure(even(model)) for level in ends)
+    ends = max(at * steps - reach, 0), min(at * steps + reach, last)
+    low, high = (Trial(model, factors, pictures, level).measure(even) for level in ends)
     slope = (high[0] - low[0]) / (high[1:] - low[1:])
-    trial = Trial(model, pictures, at * steps)
-    start = trial.measure(even(model))
+    trial = Trial(model, factors, pictures, at * steps)
+    start = trial.measure(even)
 
-    def loss(factors: Floats) -> float:
-        change = trial.measure(factors) - start
+    def loss(tried: Floats) -> float:
+        change = trial.measure(tried) - start
         return float(change[0] - (slope * change[1:]).mean())
 
     return loss
@@ -177,18 +218,13 @@ def calibrate(
     In bits, as `CodeMap` has them; those of other `levels` stay as they are.  Each level begins
     with the factors of the one before, if those are better than none.
     """
-    pictures = middles(photos, config)
-    top, bottom = model.top.weight.copy(), model.bottom.weight.copy()
-    factors, first = even(model), len(model.top.prior.slices)
+    pictures, factors = middles(photos, config), factors_of(model, config)
+    top, bottom, found = model.top.weight.copy(), model.bottom.weight.copy(), factors.even
     for at in levels if pictures else ():
-        books = [*model.top.tables[at], *model.bottom.tables[at]]
-        coded = [i for i, book in enumerate(books) if book.size > 1]
-        # The bottom map first: what the top map is chosen by is seldom to be changed.
-        tried = sorted(coded, key=lambda i: i < first)
-        loss = gains(model, pictures, at, config)
-        factors = descend(loss, min(factors, even(model), key=loss), tried, config)
-        found = scaled(model, factors)
-        top[at], bottom[at] = found.top.weight[at], found.bottom.weight[at]
-        shown = " ".join(f"{x:.2f}" for x in factors)
-        say(f"weights of level {at}: {shown}, rate {100 * loss(factors):+.2f} %")
+        loss = gains(model, factors, pictures, at, config.reach)
+        start = min(found, factors.even, key=loss)
+        found = descend(loss, start, factors.tried(model, at), config)
+        better = factors.scaled(model, found)
+        top[at], bottom[at] = better.top.weight[at], better.bottom.weight[at]
+        say(f"weights of level {at}: rate {100 * loss(found):+.2f} %")
     return top, bottom

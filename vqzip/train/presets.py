@@ -86,7 +86,7 @@ def _tiny() -> Preset:
         data=DataConfig(crop=64, batch=2, pool=16, holdout=4),
         codebooks=CodebookConfig(largest=64, batches=2),
         thin=ThinConfig(batches=2),
-        calibrate=CalibrateConfig(pictures=1, side=64, steps=(1.5,)),
+        calibrate=CalibrateConfig(pictures=1, side=64, alone=0, steps=(1.5,)),
     )
 
 
