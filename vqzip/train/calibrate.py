@@ -33,6 +33,12 @@ from vqzip.integer import Floats
 from vqzip.train.data import load_rgb
 from vqzip.train.loss import ms_ssim
 
+POINTS = 5
+"""Of a curve."""
+
+BEYOND = 0.25
+"""How far a curve goes on, as a share of its length."""
+
 LEAST_ERROR = 1e-9
 """For logarithms to exist."""
 
@@ -53,8 +59,8 @@ class CalibrateConfig:
     """Factors that weights are tried to be multiplied and divided by, one after the other."""
     worth: float = 2e-4
     """Share of the rate that a change has to gain."""
-    reach: int = 4
-    """Positions of the quality scale, up and down, between which the curve's slope is measured."""
+    reach: int = 12
+    """Positions of the quality scale, up and down, from which the model's curve is measured."""
 
 
 def middles(photos: list[Path], config: CalibrateConfig) -> list[Pixels]:
@@ -166,20 +172,25 @@ def gains(
 ) -> Callable[[Floats], float]:
     """What factors cost at a trained level: change of the rate at the same quality, a share of it.
 
-    The mean of that at the same PSNR and of that at the same MS-SSIM, by the slope of the curve
-    from `reach` positions of the quality scale below to as many above.
+    The mean of that at the same PSNR and of that at the same MS-SSIM, against the model's curve:
+    parabolas through its levels, `reach` positions of the quality scale down and up.  Infinite
+    where these say nothing.
     """
     steps, even = model.bottom.steps, factors.even
     last = (len(model.bottom.tables) - 1) * steps
     ends = max(at * steps - reach, 0), min(at * steps + reach, last)
-    low, high = (Trial(model, factors, pictures, level).measure(even) for level in ends)
-    slope = (high[0] - low[0]) / (high[1:] - low[1:])
+    levels = np.linspace(*ends, POINTS).round().astype(int).tolist()
+    points = np.array([Trial(model, factors, pictures, x).measure(even) for x in levels])
+    low, high = points.min(0)[1:], points.max(0)[1:]
+    margin = BEYOND * (high - low)
+    curves = [np.polynomial.Polynomial.fit(points[:, k], points[:, 0], 2) for k in (1, 2)]
     trial = Trial(model, factors, pictures, at * steps)
-    start = trial.measure(even)
 
     def loss(tried: Floats) -> float:
-        change = trial.measure(tried) - start
-        return float(change[0] - (slope * change[1:]).mean())
+        rate, *quality = trial.measure(tried)
+        if (quality < low - margin).any() or (quality > high + margin).any():
+            return math.inf
+        return float(rate - np.mean([curve(q) for curve, q in zip(curves, quality, strict=True)]))
 
     return loss
 
@@ -226,5 +237,6 @@ def calibrate(
         found = descend(loss, start, factors.tried(model, at), config)
         better = factors.scaled(model, found)
         top[at], bottom[at] = better.top.weight[at], better.bottom.weight[at]
-        say(f"weights of level {at}: rate {100 * loss(found):+.2f} %")
+        change = 100 * (loss(found) - loss(factors.even))
+        say(f"weights of level {at}: rate {change:+.2f} %")
     return top, bottom
