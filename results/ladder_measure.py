@@ -87,7 +87,7 @@ def usage(pictures: Iterable[Path], folder: Path, setting: int) -> list[Usage]:
     pixels = 0
     for path in pictures:
         picture = load(path).pixels
-        codes = analyse(model, picture, level, Search(0))
+        codes = analyse(model, picture, level, Search(by_bits=False))
         pixels += picture.shape[0] * picture.shape[1]
         for which, code_map, found in (
             ("top", model.top, codes.top),

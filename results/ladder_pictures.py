@@ -143,7 +143,7 @@ def block_map(folder: Path, quality: int, photo: Path) -> Image.Image:
     """Codes of 4x4 blocks, all four groups in their places."""
     model, level = load_model(folder), level_of_quality(quality)
     pixels = load(photo).pixels
-    codes = analyse(model, pixels, level, Search(0))
+    codes = analyse(model, pixels, level, Search(by_bits=False))
     shape = codes.bottom_shape
     parts = [np.asarray(_map_image(model.bottom, codes.bottom, shape, level, g)) for g in range(4)]
     whole = np.stack(parts).reshape(2, 2, *shape, 3).transpose(2, 0, 3, 1, 4)
@@ -155,7 +155,7 @@ def latent_maps(folder: Path, photo: Path, which: str, group: int) -> Image.Imag
     """Codes of one group of a map."""
     model: CodecModel = load_model(folder)
     pixels = load(photo).pixels
-    codes = analyse(model, pixels, 0, Search(0))
+    codes = analyse(model, pixels, 0, Search(by_bits=False))
     if which == "top":
         image = _map_image(model.top, codes.top, codes.shape, 0, group)
         return _fitted(image, pixels, 16)

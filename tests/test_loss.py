@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqzip.train.loss import ms_ssim
+from vqzip.similarity import ms_ssim
 
 
 def noisy(side: int) -> tuple[Tensor, Tensor]:

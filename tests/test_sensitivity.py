@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from vqzip.model import Model
+from vqzip.similarity import ms_ssim
 from vqzip.train.joint import JointConfig, pass_through
-from vqzip.train.loss import ms_ssim
 from vqzip.train.sensitivity import emphasis, sensitivity, structure_functional
 from vqzip.train.settle import settle
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import codemap
-from vqzip.codemap import CodeMap, Writer, filled, walk
+from vqzip.codemap import CodeMap, Writer, walk
 from vqzip.coding import Coding
 from vqzip.entropy import Codes, Encoder, error_terms
 from vqzip.integer import Bytes, Doubles, Floats
@@ -28,8 +28,8 @@ from vqzip.threads import share
 class Search:
     """How codes are chosen."""
 
-    sweeps: int = 1
-    """How often, after the first time in the context of all of the choice before; 0 for nearest."""
+    by_bits: bool = True
+    """Whether bits count; if not, codes are the nearest."""
     fidelity: float = 1.0
     """Above 1, more bits than the level would take are spent on codes that are closer."""
 
@@ -47,7 +47,7 @@ class _Chooser:
         writer: Writer | None = None,
     ) -> None:
         """`writer` gets the codes in the order of the stream."""
-        self.books = code_map.books(level)
+        self._books = code_map.books(level)
         self._parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
         self._weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
         self._latent, self._emphasis, self._writer = latent, emphasis, writer
@@ -60,7 +60,7 @@ class _Chooser:
 
         def work(rows: slice) -> None:
             points, emphasis = self._latent[places[rows]], self._emphasis[places[rows]]
-            for book, part, error in zip(self.books, self._parts, self._errors, strict=True):
+            for book, part, error in zip(self._books, self._parts, self._errors, strict=True):
                 if book.size > 1:
                     found = error_terms(points[:, part], self._weight[part] * emphasis)
                     for whole, terms in zip(error, found, strict=True):
@@ -70,7 +70,7 @@ class _Chooser:
 
     def take(self, i: int, hidden: Doubles, seen: NDArray[Any], rows: slice) -> NDArray[np.int32]:
         """Codes (n, G) of slice `i` for some rows of the run."""
-        book, first = self.books[i], rows.start
+        book, first = self._books[i], rows.start
         codes = np.empty((len(hidden), book.groups), np.int32)
         weights = None if self._writer is None else np.empty((codes.size, book.size))
 
@@ -102,24 +102,16 @@ def choose(
 
     `emphasis` (positions, 1) is how much distortion counts.
     """
-    at_once = encoder is not None and search.sweeps == 1
-    writer = Writer(encoder) if encoder is not None and at_once else None
-    chooser = _Chooser(code_map, latent, level, emphasis, search, writer)
-    if search.sweeps == 0:
+    if not search.by_bits:
         codes = _nearest(code_map, latent, level)
-    else:
-        codes = walk(code_map, shape, level, condition, chooser)
+        if encoder is not None:
+            codemap.encode(code_map, codes, shape, level, condition, encoder)
+        return codes
+    writer = None if encoder is None else Writer(encoder)
+    chooser = _Chooser(code_map, latent, level, emphasis, search, writer)
+    codes = walk(code_map, shape, level, condition, chooser)
     if writer is not None:
         writer.finish()
-        return codes
-    for _ in range(1, search.sweeps):
-        coding = code_map.coding(shape, level, condition)
-        known = filled(coding, code_map.seen(codes, level))
-        codes = [np.zeros_like(c) for c in codes]
-        for cells, places, _ in known:
-            _choose_given(chooser, coding, cells, places, codes)
-    if encoder is not None:
-        codemap.encode(code_map, codes, shape, level, condition, encoder)
     return codes
 
 
@@ -130,14 +122,3 @@ def _nearest(code_map: CodeMap, latent: Floats, level: int) -> list[Codes]:
     pairs = zip(code_map.books(level), parts, strict=True)
     errors = ((book, error_terms(latent[:, part], weight[:, part])) for book, part in pairs)
     return [book.best(error, None) for book, error in errors]
-
-
-def _choose_given(
-    chooser: _Chooser, coding: Coding, cells: Ints, places: Ints, codes: list[Codes]
-) -> None:
-    """Set the codes of some positions, in the context that `coding` holds."""
-    chooser.begin(coding, places)
-    hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
-    for i, book in enumerate(chooser.books):
-        if book.size > 1:
-            codes[i][places] = chooser.take(i, hidden, seen, slice(0, len(cells)))

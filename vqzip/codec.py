@@ -127,7 +127,7 @@ def begin(
     """Pixels (H, W, 3) to the top map, whose codes are appended to a stream if there is one."""
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
     shape = analysis.shape
-    coarse, fine = analysis.error_weights() if search.sweeps else (EVEN, EVEN)
+    coarse, fine = analysis.error_weights() if search.by_bits else (EVEN, EVEN)
     top = choose(model.top, analysis.top_latent(), shape, level, None, coarse, search, encoder)
     latent = analysis.bottom_latent(_vectors(model.top, top, level))
     return Begun(shape, top, latent, _condition(model, top, shape, level), fine, level)

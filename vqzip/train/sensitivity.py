@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqzip.model import Model
-from vqzip.train.loss import (
+from vqzip.similarity import (
     SCALE_WEIGHTS,
     STABILIZERS,
     WINDOW,

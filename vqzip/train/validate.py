@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from vqzip.model import Model
+from vqzip.similarity import ms_ssim
 from vqzip.train import joint, prior_stage, relaxed, vq
 from vqzip.train.data import load_rgb
 from vqzip.train.file_codes import FileEncoder
 from vqzip.train.loop import Progress, is_first
-from vqzip.train.loss import ms_ssim
 from vqzip.train.precision import mix_precision
 from vqzip.train.rungs import Rung
 
