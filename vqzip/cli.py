@@ -85,7 +85,7 @@ def cli() -> None:
     type=click.IntRange(LOWEST_EFFORT, HIGHEST_EFFORT),
     default=DEFAULT_EFFORT,
     show_default=True,
-    help="Fastest to smallest: how often codes are chosen anew.",
+    help="Fastest to smallest; from 2 on, tuned to the picture, which takes long.",
 )
 @click.option(
     "--strip", is_flag=True, help="Drop ICC profile (colours become sRGB's), EXIF and XMP."

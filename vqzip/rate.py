@@ -240,9 +240,11 @@ def _least(limit: int) -> int:
 
 def _tuned(codec: CodecModel, picture: Picture, level: int, effort: int) -> CodecModel:
     """The model with weights for this picture, if that is worth the effort."""
+    if effort <= 1:
+        return codec
     from vqzip.tuning import tuned
 
-    return tuned(codec, picture.pixels, level, effort - 1) if effort > 1 else codec
+    return tuned(codec, picture.pixels, level, effort - 1)
 
 
 def _reach(codec: CodecModel, picture: Picture, target: float, effort: int) -> tuple[int, Codes]:
