@@ -25,9 +25,9 @@ from vqzip.tuning import Factors, cost, descend
 class CalibrateConfig:
     """What is tried on what; no pictures leave all as it is."""
 
-    pictures: int = 12
+    pictures: int = 16
     """Middles of photos."""
-    side: int = 320
+    side: int = 288
     """Of those, at most."""
     alone: int = 14
     """Channels of the bottom map that have factors of their own."""
