@@ -17,7 +17,7 @@ from vqzip import codec, store, tuning
 from vqzip.codec import CodecModel
 from vqzip.integer import Floats
 from vqzip.similarity import ms_ssim
-from vqzip.tuning import WORTH, Curve, Factors, Trial, cost, descend, tuned
+from vqzip.tuning import SHARES, WORTH, Curve, Factors, Trial, cost, descend, tuned
 
 pytest_plugins = ["tiny_fixtures"]
 
@@ -110,8 +110,8 @@ def test_excess_is_against_the_curve_at_the_same_quality(
     curve = Curve(model, by_slice(model), [], 50)  # levels 38 to 62, PSNR 3.8 to 6.2
     assert curve.excess(np.array([1.0, 5.0, 10.0])) == pytest.approx(0, abs=1e-9)
     assert curve.excess(np.array([0.9, 5.0, 10.0])) == pytest.approx(-0.1)
-    assert curve.excess(np.array([1.0, 5.5, 10.0])) == pytest.approx(-0.05)  # 0 and -0.1
-    assert curve.excess(np.array([1.0, 5.0, 8.0])) == pytest.approx(0.1)
+    assert curve.excess(np.array([1.0, 5.5, 10.0])) == pytest.approx(-0.1 * SHARES[0])
+    assert curve.excess(np.array([1.0, 5.0, 8.0])) == pytest.approx(0.2 * SHARES[1])
     assert math.isfinite(curve.excess(np.array([1.0, 6.7, 10.0])))
     assert curve.excess(np.array([1.0, 6.9, 10.0])) == math.inf
     assert curve.excess(np.array([1.0, 5.0, 6.0])) == math.inf

@@ -35,6 +35,12 @@ REACH = 12
 POINTS = 5
 """Of a curve."""
 
+SHARES = 0.85, 0.15
+"""Of PSNR and of MS-SSIM in what is better.
+
+Alike, MS-SSIM and SSIMULACRA2 gain at the cost of PSNR where pictures are busy.
+"""
+
 BEYOND = 0.25
 """How far a curve goes on, as a share of its length."""
 
@@ -150,15 +156,15 @@ class Curve:
     def excess(self, found: NDArray[np.float64]) -> float:
         """How much higher the rate is than on the curve, a share of it, for what a trial measured.
 
-        The mean of that at the same PSNR and of that at the same MS-SSIM; infinite where the curve
-        tells nothing.
+        The mean of that at the same PSNR and of that at the same MS-SSIM, by `SHARES`; infinite
+        where the curve tells nothing.
         """
         rate, *quality = found
         low, high = self._low - self._margin, self._high + self._margin
         if not self._fits or (quality < low).any() or (quality > high).any():
             return math.inf
         same = [fit(q) for fit, q in zip(self._fits, quality, strict=True)]
-        return float(rate - np.mean(same))
+        return float(rate - np.dot(SHARES, same))
 
 
 def cost(
