@@ -137,7 +137,7 @@ def _weights(
     return weights
 
 
-def filled(coding: Coding, known: Known, chunk: int = CHUNK) -> Iterator[tuple[Ints, Ints, Ints]]:
+def filled(coding: Coding, known: Known, chunk: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """The coding order in runs of whole wavefront steps of about so many positions.
 
     Cells, places, and where each step starts among them.  In `coding`, all codes are known so far:

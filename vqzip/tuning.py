@@ -59,7 +59,7 @@ FIRST_STEP = 1.5
 
 @dataclass(frozen=True)
 class Factors:
-    """What factors are for: how many channels each, the top map's first, and at which levels."""
+    """What factors are for: how many channels each, of the top map and of the bottom map."""
 
     top: tuple[int, ...]
     bottom: tuple[int, ...]
