@@ -93,7 +93,7 @@ def compress(
         max_bytes: Likewise, bytes of the whole file.
         target_psnr: The smallest quality whose decoded picture has at least this PSNR in dB, over
             all 8-bit values.
-        effort: 0 (fastest) to 9 (smallest): from 2 on, tuned to the picture.
+        effort: 0 (fastest) to 9 (smallest).
         strip: Drop metadata; colours of an ICC profile other than sRGB's are converted to sRGB.
         frame: Which one of an animation, or which page of a document, from 0. Without it,
             pictures of several frames are refused.

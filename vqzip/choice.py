@@ -7,7 +7,7 @@ decoding does, and asks here for codes.  Decoders know nothing of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,12 @@ from vqzip.layout import Ints
 from vqzip.native import spread
 from vqzip.threads import share
 
+FORESIGHT = 0.8
+"""Share of what codes cost later that is counted."""
+
+FARTHEST = 0.5
+"""How far a latent is moved for that at most, in code units."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -32,6 +38,13 @@ class Search:
     """Whether bits count; if not, codes are the nearest."""
     fidelity: float = 1.0
     """Above 1, more bits than the level would take are spent on codes that are closer."""
+    passes: int = 0
+    """How often a map is chosen before, to learn what its codes cost those after them."""
+
+    @classmethod
+    def at_effort(cls, effort: int, fidelity: float = 1.0) -> Search:
+        """What an effort, 0 to 9, comes to."""
+        return cls(effort > 0, fidelity, max(effort - 1, 0))
 
 
 class _Chooser:
@@ -102,6 +115,8 @@ def choose(
 
     `emphasis` (positions, 1) is how much distortion counts.
     """
+    if search.passes:
+        latent = _foreseeing(code_map, latent, shape, level, condition, emphasis, search)
     if not search.by_bits:
         codes = _nearest(code_map, latent, level)
         if encoder is not None:
@@ -113,6 +128,34 @@ def choose(
     if writer is not None:
         writer.finish()
     return codes
+
+
+def _foreseeing(
+    code_map: CodeMap,
+    latent: Floats,
+    shape: tuple[int, int],
+    level: int,
+    condition: Bytes | None,
+    emphasis: Floats,
+    search: Search,
+) -> Floats:
+    """Latents that take codes by what these cost later, too: moved against the gradient of that.
+
+    `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`, up to what is the same for all codes.  The
+    gradient is a mean over the choices so far and one before that knew nothing, for the choice
+    to come to rest.
+    """
+    from vqzip.foresight import Foresight
+
+    ahead, plain = Foresight(code_map, level), replace(search, passes=0)
+    half = FORESIGHT / 2 / (code_map.distortion_weight(level) * np.float32(search.fidelity))
+    shift, moved = np.zeros_like(latent), latent
+    for known in range(1, search.passes + 1):
+        codes = choose(code_map, moved, shape, level, condition, emphasis, plain)
+        costs = ahead.costs(codes, shape, condition) * (half / emphasis)
+        shift += (costs - shift) / (known + 1)
+        moved = latent - shift.clip(-FARTHEST, FARTHEST)
+    return moved
 
 
 def _nearest(code_map: CodeMap, latent: Floats, level: int) -> list[Codes]:

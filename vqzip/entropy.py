@@ -77,7 +77,7 @@ class CodebookTable:
         if (reach + np.abs(start[:, 0])).max() >= EXACT_FLOAT64:
             raise VqzError("model: a codebook's logits are not exact")
         # Steps of the exponential table to the unit: powers of two lose nothing.
-        self._phi = np.concatenate([phi, start], axis=1) * (EXP2_STEP * 2.0**-LOGIT_SHIFT)
+        self.phi = np.concatenate([phi, start], axis=1) * (EXP2_STEP * 2.0**-LOGIT_SHIFT)
         c = self.codewords.astype(np.float64)
         squares = np.stack([c, -c * c], axis=-1).reshape(self.groups, self.size, -1)
         by_term = np.ascontiguousarray(squares.transpose(0, 2, 1))
@@ -92,7 +92,7 @@ class CodebookTable:
         grouped = np.empty((self.groups, n, 4 * self.dim + 1))
         grouped[:, :, :-1] = features.reshape(n, self.groups, -1).transpose(1, 0, 2)
         grouped[:, :, -1] = 1
-        return self._product(grouped, self._phi)
+        return self._product(grouped, self.phi)
 
     def closeness(self, error: tuple[Doubles, Doubles]) -> Doubles:
         """Minus the squared error of each codeword (n, G, K) up to a constant, as logits are."""
@@ -119,7 +119,7 @@ class CodebookTable:
         """For the compiled loops."""
         if self._native is None:
             shape = self.groups, self.size, self.dim
-            self._native = native.book(self._phi, self._squares, shape)
+            self._native = native.book(self.phi, self._squares, shape)
         return self._native
 
     def _product(self, grouped: Doubles, phi: Doubles) -> Doubles:

@@ -25,6 +25,19 @@ MARGIN = 2  # rows above a tile
 REACH = 6  # steps from two columns to the left, two rows up
 
 
+def causal(radius: int, inclusive: bool) -> list[tuple[int, int]]:
+    """Rows and columns from a position to the taps of its causal kernel, in the order of weights.
+
+    Rows from the top, each from the left; to the right no farther than rows up, for the wavefront.
+    """
+    offsets = [
+        (-up, across)
+        for up in range(radius, 0, -1)
+        for across in range(-radius, min(radius, up) + 1)
+    ]
+    return offsets + [(0, across) for across in range(-radius, 1 if inclusive else 0)]
+
+
 @dataclass(frozen=True)
 class Layout:
     """The cells of a map, and the order in which positions are coded."""
@@ -99,14 +112,10 @@ class Layout:
         return (np.arange(max(begin, self.held - REACH), end) + REACH) % self.held
 
     def taps(self, radius: int, inclusive: bool) -> Ints:
-        """Distances to the cells of a causal kernel's taps, rows from the top, left to right.
+        """Distances to the cells of a causal kernel's taps, as `causal` orders them.
 
         Beyond the first cell they go on from the last.
         """
-        offsets = [
-            (-up, across)
-            for up in range(radius, 0, -1)
-            for across in range(-radius, min(radius, up) + 1)
-        ]
-        offsets += [(0, across) for across in range(-radius, 1 if inclusive else 0)]
-        return np.array([(x + self._pace * y) * self.lines + y for y, x in offsets])
+        return np.array(
+            [(x + self._pace * y) * self.lines + y for y, x in causal(radius, inclusive)]
+        )

@@ -111,8 +111,8 @@ def encode_at_rate(
     height, width, _ = picture.pixels.shape
 
     def make(level: int, fidelity: float = 1.0) -> bytes:
-        model, search = _tuned(codec, picture, level, effort), Search(effort > 0, fidelity)
-        return wrap(level, encode(model, picture.pixels, level, search))
+        search = Search.at_effort(effort, fidelity)
+        return wrap(level, encode(codec, picture.pixels, level, search))
 
     limit = rate.limit(height * width)
     if limit is not None:
@@ -238,26 +238,17 @@ def _least(limit: int) -> int:
     return max(1, min(math.ceil((1 - TOLERANCE) * limit), limit - _WORD + 1))
 
 
-def _tuned(codec: CodecModel, picture: Picture, level: int, effort: int) -> CodecModel:
-    """The model with weights for this picture, if that is worth the effort."""
-    if effort <= 1:
-        return codec
-    from vqzip.tuning import tuned
-
-    return tuned(codec, picture.pixels, level, effort - 1)
-
-
 def _reach(codec: CodecModel, picture: Picture, target: float, effort: int) -> tuple[int, Codes]:
     """The lowest level whose decoded picture has a PSNR, and its codes."""
     from vqzip.choice import Search
     from vqzip.codec import analyse, synthesise
 
     height, width, _ = picture.pixels.shape
+    search = Search.at_effort(effort)
     kept: dict[int, Codes] = {}
 
     def psnr(level: int) -> float:
-        model = _tuned(codec, picture, level, effort)
-        codes = analyse(model, picture.pixels, level, Search(effort > 0))
+        codes = analyse(codec, picture.pixels, level, search)
         decoded = synthesise(codec, codes, width, height, level)
         result = psnr_of(picture.pixels, decoded, picture.grayscale)
         if result >= target:  # and the level lower than any that was kept before

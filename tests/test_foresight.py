@@ -1,0 +1,153 @@
+"""What codes cost those after them, and choices that reckon with it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tiny_model import picture
+
+from vqzip import codec, store
+from vqzip.choice import Search
+from vqzip.codec import CodecModel
+from vqzip.codemap import CodeMap
+from vqzip.coding import Coding, Slice
+from vqzip.entropy import Codes
+from vqzip.foresight import Foresight
+from vqzip.layout import Layout
+
+pytest_plugins = ["tiny_fixtures"]
+
+LEVEL = 88
+
+
+def bits_of(
+    ahead: Foresight, code_map: CodeMap, vectors: torch.Tensor, codes: list[Codes]
+) -> float:
+    """Bits of codes in the context of vectors (1, C, H, W), in floating point."""
+    total = 0.0
+    given = torch.zeros(1, 8, *vectors.shape[2:]) if code_map.prior.condition else None
+    with torch.no_grad():
+        features = ahead.features(vectors, given)
+    for book, part, chosen in zip(code_map.books(LEVEL), features, codes, strict=True):
+        if book.size > 1:
+            logits = book.logits(part.flatten(0, 2).double().numpy())  # (n, G, K), in 1/256 bits
+            logits -= logits.max(2, keepdims=True)
+            whole = np.log2(np.exp2(logits / 256).sum(2))
+            total += (whole - np.take_along_axis(logits, chosen[:, :, None], 2)[..., 0] / 256).sum()
+    return total
+
+
+@pytest.fixture(scope="module")
+def chosen(model: CodecModel) -> codec.Codes:
+    return codec.analyse(model, picture(64, 48), LEVEL)
+
+
+def test_features_are_those_of_the_integer_prior_up_to_rounding(
+    model: CodecModel, chosen: codec.Codes
+) -> None:
+    code_map, shape = model.bottom, chosen.bottom_shape
+    condition = codec._condition(model, chosen.top, chosen.shape, LEVEL)
+    vectors = code_map.vectors(chosen.bottom, LEVEL)
+    ahead = Foresight(code_map, LEVEL)
+    with torch.no_grad():
+        found = ahead.features(
+            torch.tensor(vectors.reshape(*shape, -1), dtype=torch.float32).permute(2, 0, 1)[None],
+            torch.tensor(condition.reshape(*shape, -1), dtype=torch.float32).permute(2, 0, 1)[None],
+        )
+    coding = Coding(code_map.prior, Layout(*shape, code_map.tile), LEVEL, condition)
+    cells, places, _ = coding.layout.order
+    inputs = code_map.prior.inputs(vectors, LEVEL)[places]
+    coding.put(cells, inputs)
+    hidden = coding.hidden(cells, coding.start(places))
+    for i, part in enumerate(found):
+        exact = Slice(code_map.prior, i, LEVEL).features(hidden, inputs)
+        near = part.flatten(0, 2)[torch.from_numpy(places)].numpy()
+        for k in range(4):
+            assert np.corrcoef(near[..., k].ravel(), exact[..., k].ravel())[0, 1] > 0.95
+        assert np.abs(near - exact).mean() < 0.02 * np.abs(exact).max()
+
+
+def test_costs_are_the_steepest_slope_of_all_bits(model: CodecModel, chosen: codec.Codes) -> None:
+    condition = np.zeros((chosen.bottom[0].shape[0], 8), np.uint8)
+    maps = (
+        (model.top, chosen.top, chosen.shape, None),
+        (model.bottom, chosen.bottom, chosen.bottom_shape, condition),
+    )
+    for code_map, codes, shape, given in maps:
+        ahead = Foresight(code_map, LEVEL)
+        costs = torch.tensor(ahead.costs(codes, shape, given).T / 64)
+        vectors = torch.tensor(code_map.vectors(codes, LEVEL).T, dtype=torch.float32)
+        up = costs / costs.norm()
+        ends = [
+            bits_of(ahead, code_map, (vectors + by * up).reshape(1, -1, *shape), codes)
+            for by in (-0.5, 0.5)
+        ]
+        assert float(costs.norm()) == pytest.approx(ends[1] - ends[0], rel=0.03)
+
+
+def test_nothing_crosses_tiles_nor_goes_back(model: CodecModel) -> None:
+    """Two tiles side by side cost what both do alone, and the last code has no one after it."""
+    generator = np.random.default_rng(1)
+    code_map = model.bottom
+    side = code_map.tile
+    books = code_map.books(LEVEL)
+    shape = (3, 2 * side)
+    codes = [generator.integers(b.size, size=(*shape, b.groups)).astype(np.uint16) for b in books]
+    condition = generator.integers(200, size=(*shape, 8)).astype(np.uint8)
+    ahead = Foresight(code_map, LEVEL)
+
+    def costs(columns: slice) -> NDArray[np.float32]:
+        parts = [c[:, columns].reshape(-1, c.shape[2]) for c in codes]
+        width = condition[:, columns].shape[1]
+        found = ahead.costs(parts, (3, width), condition[:, columns].reshape(-1, 8))
+        return found.reshape(3, width, -1)
+
+    whole = costs(slice(None))
+    halves = [costs(slice(side)), costs(slice(side, None))]
+    np.testing.assert_allclose(whole, np.concatenate(halves, 1), rtol=1e-4, atol=1e-4)
+    last_slice = slice(int(code_map.prior.starts[-2]), None)
+    assert (whole[-1, -1, last_slice] == 0).all()
+    assert (whole[0, 0] != 0).any()
+
+
+def test_maps_without_codes_cost_nothing(model: CodecModel) -> None:
+    codes = [np.zeros((4, b.groups), np.uint16) for b in model.bottom.books(LEVEL)]
+    ahead = Foresight(model.bottom, LEVEL)
+    ahead._books = [
+        type(b)(b.codewords[:, :1], b.codewords[:, :1], np.zeros((b.groups, 1)))
+        for b in ahead._books
+    ]
+    costs = ahead.costs(codes, (2, 2), np.zeros((4, 8), np.uint8))
+    np.testing.assert_array_equal(costs, 0)
+
+
+def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
+    model = store.load_model()
+    with Image.open("examples/photo.png") as image:
+        crop = np.asarray(image.convert("RGB"))[100:228, 150:310]
+    height, width, _ = crop.shape
+
+    def measure(level: int, passes: int) -> tuple[float, float]:
+        codes = codec.analyse(model, crop, level, Search(passes=passes))
+        decoded = codec.synthesise(model, codes, width, height, level).astype(float)
+        bits = sum(codec.cross_entropy(model, codes, level))
+        return math.log(bits), -10 * math.log10(np.square(decoded - crop).mean())
+
+    levels = (56, 64, 72)
+    rates, quality = zip(*(measure(level, 0) for level in levels), strict=True)
+    curve = np.polyfit(quality, rates, 2)
+    found = [measure(64, passes) for passes in (1, 4)]
+    once, often = (rate - float(np.polyval(curve, psnr)) for rate, psnr in found)
+    assert often < once < -0.003
+
+
+def test_effort_is_passes() -> None:
+    assert Search.at_effort(0) == Search(by_bits=False)
+    assert Search.at_effort(1) == Search()
+    assert Search.at_effort(2, 1.5) == Search(fidelity=1.5, passes=1)
+    assert Search.at_effort(9) == Search(passes=8)
