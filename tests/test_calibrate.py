@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from tiny_model import picture
 
 from vqzip import store
 from vqzip.codec import CodecModel
-from vqzip.train.calibrate import CalibrateConfig, calibrate, factors_of, middles
-from vqzip.tuning import WORTH, cost
+from vqzip.integer import Floats
+from vqzip.train.calibrate import CalibrateConfig, along, calibrate, factors_of, middles
+from vqzip.train.tuning import WORTH, cost
 
 pytest_plugins = ["tiny_fixtures"]
 
-CONFIG = CalibrateConfig(pictures=2, side=80, alone=1, together=4, steps=(1.5,))
+CONFIG = CalibrateConfig(pictures=2, side=80, alone=1, together=4, levels=(1, 3), steps=(1.5,))
 
 
 def test_first_channels_have_factors_of_their_own(model: CodecModel) -> None:
@@ -41,12 +43,24 @@ def test_pictures_are_the_middles_of_photos_that_can_be_read(tmp_path: Path) -> 
     np.testing.assert_array_equal(found[1], big[:30, :40])
 
 
+def test_factors_lie_on_lines_over_the_levels() -> None:
+    lines = np.array([2, 3, 4, 0.25], np.float32)  # middles, then ratios from there to the highest
+    np.testing.assert_allclose(along(9, 8, lines), [8, 0.75])
+    np.testing.assert_allclose(along(9, 4, lines), [2, 3])
+    np.testing.assert_allclose(along(9, 2, lines), [1, 6])
+    np.testing.assert_allclose(along(9, 0, lines), [0.5, 12])
+
+
 def test_what_is_found_is_better() -> None:
     model, photos = store.load_model(), [Path("examples/photo.png")]
-    config = CalibrateConfig(pictures=1, side=64, alone=1, together=64, steps=(1.5,))
+    config = CalibrateConfig(
+        pictures=1, side=64, alone=1, together=64, levels=(3, 4), steps=(1.5,), report=10
+    )
     said: list[str] = []
-    top, bottom = calibrate(model, photos, config, (4,), said.append)
-    assert len(said) == 1
+    top, bottom = calibrate(model, photos, config, said.append)
+    assert said[0].startswith("weights: 10 trials, the last at rate ")
+    trials = int(said[-1].removesuffix(" trials").rsplit(" ", 1)[1])
+    assert len(said) == trials // 10 + 1
     factors = factors_of(model, config)
     found = [
         (weight / part.weight)[:, np.cumsum((0, *sizes[:-1]))]
@@ -56,25 +70,32 @@ def test_what_is_found_is_better() -> None:
         )
     ]
     changed = np.concatenate(found, axis=1)
-    assert (np.delete(changed, 4, axis=0) == 1).all()
-    loss = cost(model, factors, middles(photos, config), 4 * model.bottom.steps)
-    assert loss(changed[4]) < loss(factors.even) - WORTH
+    np.testing.assert_allclose(np.diff(np.log(changed), 2, axis=0), 0, atol=1e-5)
+    pictures = middles(photos, config)
+    losses = [cost(model, factors, pictures, at * model.bottom.steps) for at in (3, 4)]
+    before = sum(loss(factors.even) for loss in losses)
+    after = sum(loss(changed[at]) for at, loss in zip((3, 4), losses, strict=True))
+    assert after < before - 2 * WORTH
 
 
-def test_levels_that_quality_does_not_rise_at_stay_as_they_are(
+def test_levels_that_quality_does_not_rise_at_tell_nothing(
     model: CodecModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqzip.train.calibrate.cost", lambda *_: lambda _: math.inf)
+    def nothing(*_: object) -> Callable[[Floats], float]:
+        return lambda _: math.inf
+
+    monkeypatch.setattr("vqzip.train.calibrate.cost", nothing)
     Image.fromarray(picture(90, 80)).save(tmp_path / "a.png")
     said: list[str] = []
-    top, bottom = calibrate(model, [tmp_path / "a.png"], CONFIG, range(9), said.append)
+    top, bottom = calibrate(model, [tmp_path / "a.png"], CONFIG, said.append)
     np.testing.assert_array_equal(top, model.top.weight)
     np.testing.assert_array_equal(bottom, model.bottom.weight)
-    assert len(said) == 9
-    assert all("does not rise" in line for line in said)
+    assert said == [
+        f"weights: nothing is told by level {at}, where quality does not rise" for at in (1, 3)
+    ]
 
 
 def test_without_pictures_all_stays_as_it_is(model: CodecModel) -> None:
-    top, bottom = calibrate(model, [], CONFIG, range(9), print)
+    top, bottom = calibrate(model, [], CONFIG, print)
     np.testing.assert_array_equal(top, model.top.weight)
     np.testing.assert_array_equal(bottom, model.bottom.weight)

@@ -1,4 +1,4 @@
-"""Distortion weights tried out, for all pictures and for one."""
+"""Distortion weights tried out."""
 
 from __future__ import annotations
 
@@ -10,27 +10,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from tiny_model import picture
 
-from vqzip import codec, store, tuning
+from vqzip import codec
 from vqzip.codec import CodecModel
 from vqzip.integer import Floats
 from vqzip.similarity import ms_ssim
-from vqzip.tuning import SHARES, WORTH, Curve, Factors, Trial, cost, descend, tuned
+from vqzip.train import tuning
+from vqzip.train.tuning import SHARES, WORTH, Curve, Factors, Trial, cost, descend
 
 pytest_plugins = ["tiny_fixtures"]
-
-
-@pytest.fixture(scope="module")
-def photo_model() -> CodecModel:
-    return store.load_model()
-
-
-@pytest.fixture(scope="module")
-def crop() -> NDArray[np.uint8]:
-    with Image.open("examples/photo.png") as image:
-        return np.asarray(image.convert("RGB"))[100:180, 200:296]
 
 
 def by_slice(model: CodecModel) -> Factors:
@@ -127,43 +116,6 @@ def test_a_curve_that_does_not_rise_tells_nothing(
     monkeypatch.setattr(tuning, "Trial", Flat)
     curve = Curve(model, by_slice(model), [], 50)
     assert curve.excess(np.array([1.0, 5.0, 5.0])) == math.inf
-
-
-def test_weights_for_a_picture_gain(photo_model: CodecModel, crop: NDArray[np.uint8]) -> None:
-    level = 60
-    found = [tuned(photo_model, crop, level, rounds) for rounds in (0, 1, 3)]
-    for part in ("top", "bottom"):
-        first, before = (getattr(m, part).weight for m in (found[0], photo_model))
-        np.testing.assert_array_equal(first, before)
-    factors = by_slice(photo_model)
-    curve = Curve(photo_model, factors, [crop], level)
-    excess = [
-        curve.excess(Trial(model, factors, [crop], level).measure(factors.even)) for model in found
-    ]
-    assert excess[0] > excess[1] + WORTH
-    assert excess[1] >= excess[2]
-
-
-def test_files_with_such_weights_are_those_of_the_model(
-    photo_model: CodecModel, crop: NDArray[np.uint8]
-) -> None:
-    model = tuned(photo_model, crop, 60, 1)
-    stream = codec.encode(model, crop, 60)
-    assert stream != codec.encode(photo_model, crop, 60)
-    height, width, _ = crop.shape
-    decoded = codec.decode(photo_model, stream, width, height, 60)
-    np.testing.assert_array_equal(decoded, codec.decode(model, stream, width, height, 60))
-    assert np.abs(decoded.astype(int) - crop).mean() < 8
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (10, 300, 3)])
-def test_pictures_too_small_for_a_measure_are_coded_as_ever(
-    photo_model: CodecModel, shape: tuple[int, ...]
-) -> None:
-    pixels = np.full(shape, 128, np.uint8)
-    model = tuned(photo_model, pixels, 60, 2)
-    np.testing.assert_array_equal(model.bottom.weight, photo_model.bottom.weight)
-    np.testing.assert_array_equal(model.top.weight, photo_model.top.weight)
 
 
 def test_a_cost_is_what_a_trial_has_above_the_curve(model: CodecModel) -> None:

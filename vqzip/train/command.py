@@ -23,7 +23,7 @@ from vqzip.train.export import export
 from vqzip.train.file_codes import FileEncoder
 from vqzip.train.grow import grow
 from vqzip.train.joint import Joint
-from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first
+from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first, process
 from vqzip.train.precision import mix_precision
 from vqzip.train.presets import PRESETS, Preset
 from vqzip.train.relaxed import Relaxed
@@ -63,7 +63,7 @@ class Run:
             measure(averaged, Progress(seconds=seconds, crops=crops), self.say)
 
         # A new stream of crops after every resumption, and in every process.
-        rank, processes = _process()
+        rank, processes = process()
         seed = hash((self.seed, training.progress.step, rank))
         data = dataclasses.replace(self.recipe.data, batch=self.recipe.data.batch // processes)
         return training.run(batches(self.photos, data, seed), self.say, milestone)
@@ -91,7 +91,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
-    rank, processes = _process()
+    rank, processes = process()
     if recipe.data.batch % processes:
         raise VqzError(f"{processes} processes cannot share batches of {recipe.data.batch}")
     torch.manual_seed(seed + rank)
@@ -110,10 +110,7 @@ def train(
 
 
 def _finish(run: Run, model: Model) -> bytes:
-    """Write the model, and again with weights that its own files tell; returns its fingerprint.
-
-    Processes share the levels.
-    """
+    """Write the model, and again with weights that its own files tell; returns its fingerprint."""
     tensors, config = export(model)
     if is_first():
         store.save(tensors, config, run.out)
@@ -122,15 +119,9 @@ def _finish(run: Run, model: Model) -> bytes:
     codec_model = store.load_model(run.out)
     if isinstance(run.recipe, Rung):
         return codec_model.fingerprint
-    rank, processes = _process()
-    levels = range(rank, len(codec_model.bottom.tables), processes)
-    found = calibrate(codec_model, run.photos, run.recipe.calibrate, levels, run.say)
-    maps = ("top", codec_model.top), ("bottom", codec_model.bottom)
-    for (which, code_map), weight in zip(maps, found, strict=True):
-        change = torch.from_numpy(weight - code_map.weight)
-        if dist.is_initialized():
-            dist.all_reduce(change)
-        tensors[f"{which}.weight"] = code_map.weight + change.numpy()
+    found = calibrate(codec_model, run.photos, run.recipe.calibrate, run.say)
+    for which, weight in zip(("top", "bottom"), found, strict=True):
+        tensors[f"{which}.weight"] = weight
     return store.save(tensors, config, run.out) if is_first() else codec_model.fingerprint
 
 
@@ -145,11 +136,6 @@ def _denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def _process() -> tuple[int, int]:
-    """This process's number, and how many there are."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def _three_stages(run: Run) -> Model:

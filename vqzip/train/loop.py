@@ -68,7 +68,7 @@ def stratified(count: int) -> Tensor:
 
     Even levels in a batch lessen the gradient's noise, and give every process the same work.
     """
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if _many() else (0, 1)
+    rank, processes = process()
     return (torch.arange(count) * processes + rank + torch.rand(count)) / (count * processes)
 
 
@@ -92,9 +92,14 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     os.replace(temporary, path)
 
 
+def process() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
 def is_first() -> bool:
     """Whether this process is the one that reports and saves."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return process()[0] == 0
 
 
 class Stage(nn.Module):
@@ -175,7 +180,7 @@ class Training:
             self.average.update_parameters(stage.model)
             progress.add(metrics)
             progress.step += 1
-            progress.crops += len(batch) * (dist.get_world_size() if _many() else 1)
+            progress.crops += len(batch) * process()[1]
             now = time.monotonic()
             progress.seconds = _agree(progress.seconds + now - clock)
             clock = now
@@ -204,7 +209,7 @@ class Training:
 
 
 def _many() -> bool:
-    return dist.is_initialized() and dist.get_world_size() > 1
+    return process()[1] > 1
 
 
 def _agree(seconds: float) -> float:

@@ -3,7 +3,7 @@
 The decoder's sensitivity says what an error costs that stands alone.  The encoder's errors do not:
 a code is chosen in the context of those before it, and makes its like cheaper for those after it.
 At low rates, what is left out once stays out.  So weights get factors, found by encoding and
-decoding and trying what is better: in training for all pictures, and at a high effort for one.
+decoding photos and trying what is better.
 
 Better is what moves the model's own curve of rate against quality: more bits for more quality are
 to be had by a higher level already.  Rate is the logarithm of all bits, quality the mean of the
@@ -27,7 +27,7 @@ from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
 from vqzip.entropy import Encoder
 from vqzip.integer import Floats
-from vqzip.similarity import WINDOW, ms_ssim
+from vqzip.similarity import ms_ssim
 
 REACH = 12
 """Positions of the quality scale, up and down, from which the model's curve is measured."""
@@ -52,9 +52,6 @@ WORTH = 2e-4
 
 FARTHEST = 8.0
 """Largest factor, and one over the smallest."""
-
-FIRST_STEP = 1.5
-"""Factor that weights of one picture are multiplied and divided by first."""
 
 
 @dataclass(frozen=True)
@@ -198,18 +195,3 @@ def descend(
                 if least < before:
                     break
     return best
-
-
-def tuned(model: CodecModel, pixels: Pixels, level: int, rounds: int) -> CodecModel:
-    """The model with weights for one picture at a position of the quality scale.
-
-    Each round tries smaller changes than the one before.
-    """
-    if min(pixels.shape[:2]) < WINDOW:
-        return model
-    top, bottom = model.top.prior.slices, model.bottom.prior.slices
-    factors = Factors(top, bottom, tuple(range(len(top) + len(bottom))))
-    loss = cost(model, factors, [pixels], level)
-    tried = factors.tried(model, model.bottom.trained_level(level))
-    steps = [FIRST_STEP ** (0.5**k) for k in range(rounds)]
-    return factors.scaled(model, descend(loss, factors.even, tried, steps))
