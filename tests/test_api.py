@@ -156,7 +156,10 @@ def test_quality_scale() -> None:
     levels = [level_of_quality(quality) for quality in range(1, 101)]
     assert (levels[0], levels[-1]) == (0, 128)
     assert sorted(set(levels)) == levels
+    assert not {level % 16 for level in levels} & {5, 6, 7}  # ends of codebooks' ranges
+    assert level_of_quality(50) == 63
     assert [quality_of_level(level) for level in levels] == list(range(1, 101))
+    assert [quality_of_level(level) for level in (5, 6, 7, 8)] == [6, 6, 6, 6]
 
 
 @pytest.mark.parametrize(
