@@ -24,7 +24,7 @@ from plot import markdown  # noqa: E402
 
 from vqzip import api  # noqa: E402
 from vqzip.bench.crops import evenly  # noqa: E402
-from vqzip.bench.metrics import psnr  # noqa: E402
+from vqzip.bench.metrics import decibel, ms_ssim, psnr  # noqa: E402
 from vqzip.bench.rates import Point, bd_rate  # noqa: E402
 from vqzip.codec import CodecModel  # noqa: E402
 from vqzip.image import Picture, load  # noqa: E402
@@ -41,6 +41,7 @@ class Row:
     quality: int
     bpp: float
     psnr: float
+    ms_ssim: float  # dB
     seconds: float
 
 
@@ -53,16 +54,19 @@ def measure(pictures: list[Picture], model: CodecModel, effort: int, quality: in
         seconds.append(time.process_time() - start)
         bpp.append(8 * len(data) / picture.pixels[..., 0].size)
         decoded = np.asarray(api.decompress(data, model).convert("RGB"))
-        values.append(psnr(picture.pixels, decoded))
-    return Row(effort, quality, fmean(bpp), fmean(values), median(seconds))
+        pair = picture.pixels, decoded
+        values.append((psnr(*pair), decibel(ms_ssim(*pair))))
+    plain, similar = (fmean(kind) for kind in zip(*values, strict=True))
+    return Row(effort, quality, fmean(bpp), plain, similar, median(seconds))
 
 
 def table(rows: list[Row], efforts: list[int]) -> list[list[str]]:
     """A line for each effort."""
     groups = {effort: [row for row in rows if row.effort == effort] for effort in efforts}
     curves = {e: [Point(r.quality, r.bpp, r.psnr) for r in g] for e, g in groups.items()}
-    head = [f"BD-rate against {DEFAULT_EFFORT}", "larger and worse than above, at qualities"]
-    lines = [["effort", "seconds to encode", *head]]
+    similar = {e: [Point(r.quality, r.bpp, r.ms_ssim) for r in g] for e, g in groups.items()}
+    head = [f"BD-rate against {DEFAULT_EFFORT}, PSNR", "MS-SSIM"]
+    lines = [["effort", "seconds to encode", *head, "larger and worse than above, at qualities"]]
     above = curves[efforts[0]]
     for effort, group in groups.items():
         worse = [
@@ -72,8 +76,8 @@ def table(rows: list[Row], efforts: list[int]) -> list[list[str]]:
         ]
         above = curves[effort]
         seconds = f"{median(row.seconds for row in group):.2f}"
-        rate = str(bd_rate(curves[DEFAULT_EFFORT], curves[effort]))
-        lines.append([str(effort), seconds, rate, ", ".join(worse) or "none"])
+        rates = (str(bd_rate(kind[DEFAULT_EFFORT], kind[effort])) for kind in (curves, similar))
+        lines.append([str(effort), seconds, *rates, ", ".join(worse) or "none"])
     return lines
 
 
@@ -100,20 +104,20 @@ def main() -> None:
     measure(pictures[:1], model, DEFAULT_EFFORT, 50)  # what takes its time but once
     rows = []
     with (arguments.out / "effort.tsv").open("w", encoding="utf-8") as file:
-        file.write("effort\tquality\tbpp\tpsnr\tseconds\n")
+        file.write("effort\tquality\tbpp\tpsnr\tms_ssim_db\tseconds\n")
         for effort in arguments.efforts:
             for quality in arguments.qualities:
                 row = measure(pictures, model, effort, quality)
                 print(row, file=sys.stderr)
                 rows.append(row)
                 file.write(f"{effort}\t{quality}\t{row.bpp:.6f}\t{row.psnr:.4f}")
-                file.write(f"\t{row.seconds:.3f}\n")
+                file.write(f"\t{row.ms_ssim:.4f}\t{row.seconds:.3f}\n")
     qualities = ", ".join(map(str, arguments.qualities))
     about = (
         f"Model `{model.fingerprint.hex()}`, {len(pictures)} of the {len(names)} pictures in "
         f"`{arguments.folder.name}`, qualities {qualities}.\n"
         "Seconds are those of the processor, all threads together, medians over pictures and "
-        "qualities;\nBD-rates are in PSNR, of means over pictures.\n\n"
+        "qualities;\nBD-rates are of means over pictures.\n\n"
     )
     text = about + markdown(table(rows, arguments.efforts)) + "\n"
     (arguments.out / "effort.md").write_text(text, encoding="utf-8")
