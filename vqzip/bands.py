@@ -129,9 +129,9 @@ class Analysis:
         return features
 
     def _latent(self, channels: int, scale: int, of_band: Callable[[Band], Tensor]) -> Floats:
-        """A latent of the whole picture (positions, channels), of those of its bands.
+        """A latent of the whole picture (positions, channels), of the first channels of its bands'.
 
-        These are (1, channels, H, W) with `scale` rows and columns for each of the top map.
+        These are (1, C, H, W) with `scale` rows and columns for each of the top map.
         """
         positions = self.shape[1] * scale**2  # of a row
         latent = np.empty((self.shape[0] * positions, channels), np.float32)
@@ -139,7 +139,7 @@ class Analysis:
         @torch.inference_mode()
         def work(band: Band) -> None:
             torch.set_num_threads(1)
-            inside = band.crop(of_band(band), scale)[0].flatten(1).T
+            inside = band.crop(of_band(band), scale)[0, :channels].flatten(1).T
             latent[band.start * positions : band.stop * positions] = inside.numpy()
 
         with _one_thread():
@@ -153,16 +153,15 @@ class Analysis:
         as_map = torch.from_numpy(bottom).view(1, 1, _RATIO * rows, _RATIO * columns)
         return coarser(as_map).numpy().reshape(-1, 1), bottom
 
-    def top_latent(self) -> Floats:
-        """The whole top latent (positions, channels) in code units."""
+    def top_latent(self, channels: int) -> Floats:
+        """The first channels of the whole top latent (positions, channels) in code units."""
         t = self.transform
-        channels = t.config.top_latents
         return self._latent(channels, 1, lambda b: t.top_latent(self._features(b), self.level))
 
-    def bottom_latent(self, top_vectors: Vectors) -> Floats:
-        """The whole bottom latent (positions, channels), given the code vectors of the top map.
+    def bottom_latent(self, top_vectors: Vectors, channels: int) -> Floats:
+        """The first channels of the whole bottom latent (positions, channels), in code units.
 
-        In code units, both.
+        Given the code vectors of the top map, in code units, too.
         """
         t, width = self.transform, self.shape[1]
 
@@ -170,7 +169,7 @@ class Analysis:
             h = t.decode_top(_as_map(band.of(top_vectors, width), width), self.level)
             return t.bottom_latent(self._features(band), h, self.level)
 
-        return self._latent(t.config.bottom_latents, _RATIO, latent)
+        return self._latent(channels, _RATIO, latent)
 
 
 @torch.inference_mode()

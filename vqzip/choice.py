@@ -113,6 +113,7 @@ def choose(
 ) -> list[Codes]:
     """Codes of latents (positions, channels) by distortion plus bits, appended to a stream if any.
 
+    Of the latents' channels, those after the last that is coded may be missing.
     `emphasis` (positions, 1) is how much distortion counts.
     """
     if search.passes:
@@ -148,11 +149,13 @@ def _foreseeing(
     from vqzip.foresight import Foresight
 
     ahead, plain = Foresight(code_map, level), replace(search, passes=0)
-    half = FORESIGHT / 2 / (code_map.distortion_weight(level) * np.float32(search.fidelity))
+    channels = latent.shape[1]
+    weight = code_map.distortion_weight(level)[:channels] * np.float32(search.fidelity)
+    half = FORESIGHT / 2 / weight
     shift, moved = np.zeros_like(latent), latent
     for known in range(1, search.passes + 1):
         codes = choose(code_map, moved, shape, level, condition, emphasis, plain)
-        costs = ahead.costs(codes, shape, condition) * (half / emphasis)
+        costs = ahead.costs(codes, shape, condition)[:, :channels] * (half / emphasis)
         shift += (costs - shift) / (known + 1)
         moved = latent - shift.clip(-FARTHEST, FARTHEST)
     return moved
@@ -161,7 +164,11 @@ def _foreseeing(
 def _nearest(code_map: CodeMap, latent: Floats, level: int) -> list[Codes]:
     """Codes of least error.  Emphasis, the same for all channels, does not change which one is."""
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-    weight = np.broadcast_to(code_map.distortion_weight(level), latent.shape)
-    pairs = zip(code_map.books(level), parts, strict=True)
-    errors = ((book, error_terms(latent[:, part], weight[:, part])) for book, part in pairs)
-    return [book.best(error, None) for book, error in errors]
+    weight = code_map.distortion_weight(level)
+    codes = [np.zeros((len(latent), book.groups), np.uint16) for book in code_map.books(level)]
+    for book, part, chosen in zip(code_map.books(level), parts, codes, strict=True):
+        if book.size > 1:
+            points = latent[:, part]
+            error = error_terms(points, np.broadcast_to(weight[part], points.shape))
+            chosen[:] = book.best(error, None)
+    return codes

@@ -103,7 +103,7 @@ class Begun:
 
     shape: tuple[int, int]  # of the top map
     top: list[CodeArray]
-    latent: Floats  # of the bottom map
+    latent: Floats  # of the bottom map, of the channels that are coded
     condition: Bytes
     emphasis: Floats
     level: int
@@ -128,8 +128,9 @@ def begin(
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
     shape = analysis.shape
     coarse, fine = analysis.error_weights() if search.by_bits else (EVEN, EVEN)
-    top = choose(model.top, analysis.top_latent(), shape, level, None, coarse, search, encoder)
-    latent = analysis.bottom_latent(_vectors(model.top, top, level))
+    latent = analysis.top_latent(model.top.coded(level))
+    top = choose(model.top, latent, shape, level, None, coarse, search, encoder)
+    latent = analysis.bottom_latent(_vectors(model.top, top, level), model.bottom.coded(level))
     return Begun(shape, top, latent, _condition(model, top, shape, level), fine, level)
 
 
