@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,15 @@ def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
     found = [measure(64, passes) for passes in (1, 4)]
     once, often = (rate - float(np.polyval(curve, psnr)) for rate, psnr in found)
     assert often < once < -0.003
+
+
+def test_distortion_may_count_nothing(model: CodecModel) -> None:
+    free = replace(model, bottom=replace(model.bottom, weight=np.zeros_like(model.bottom.weight)))
+    codes = codec.analyse(free, picture(40, 24), LEVEL, Search(passes=1))
+    bits = sum(codec.cross_entropy(free, codes, LEVEL))
+    assert bits <= sum(
+        codec.cross_entropy(model, codec.analyse(model, picture(40, 24), LEVEL), LEVEL)
+    )
 
 
 def test_effort_is_passes() -> None:

@@ -29,6 +29,9 @@ FORESIGHT = 0.8
 FARTHEST = 0.5
 """How far a latent is moved for that at most, in code units."""
 
+LEAST_WEIGHT = 1e-6
+"""Of distortion: where it counts nothing, latents are moved as far as they may be."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -151,7 +154,7 @@ def _foreseeing(
     ahead, plain = Foresight(code_map, level), replace(search, passes=0)
     channels = latent.shape[1]
     weight = code_map.distortion_weight(level)[:channels] * np.float32(search.fidelity)
-    half = FORESIGHT / 2 / weight
+    half = FORESIGHT / 2 / np.maximum(weight, LEAST_WEIGHT)
     shift, moved = np.zeros_like(latent), latent
     for known in range(1, search.passes + 1):
         codes = choose(code_map, moved, shape, level, condition, emphasis, plain)
