@@ -111,8 +111,8 @@ def _lines(
 ) -> Floats:
     """The lines of least loss, the mean of what factors cost at some levels."""
     even = np.tile(factors.even, 2)
-    costs = {}
-    for at in levels[process()[0] :: process()[1]]:
+    costs, (rank, processes) = {}, process()
+    for at in levels[rank::processes]:
         loss = cost(model, factors, pictures, at * model.bottom.steps)
         if math.isfinite(loss(factors.even)):
             costs[at] = loss
