@@ -3,7 +3,7 @@
 A band is computed with a halo as wide as the networks' reach, which is cut off afterwards: the
 result is that of the whole picture at once.  Rows are those of the top map, 16 pixels each.
 
-Analysis works on several bands at a time, each on one thread and with its quarter of a gigabyte.
+Analysis works on several bands at a time, each on one thread and with its fifth of a gigabyte.
 Floating-point sums depend on how many threads share them and how high a band is, and now and then a
 code would: so that files depend on the picture alone, bands do.
 """
@@ -28,7 +28,7 @@ Pixels = NDArray[np.uint8]
 Vectors = Callable[[slice], Floats]
 """Code vectors (n, channels) of some positions of a map: those of a whole map need not be there."""
 
-BAND = 2**14  # positions of the top map in a band; about a quarter of a gigabyte
+BAND = 3 * 2**12  # positions of the top map in a band; about a fifth of a gigabyte
 FEWEST_ROWS = 16  # of a band, for the halo not to be most of it
 KEPT = 2**16  # positions of the top map whose features are kept from one pass to the next
 _RATIO = TOP_STRIDE // BOTTOM_STRIDE

@@ -145,7 +145,7 @@ def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colours, of mode RGB or L, and alpha if it says anything; that of screenshots does not."""
     mode = "L" if image.mode in _GRAYSCALE_MODES else "RGB"
     if not image.has_transparency_data:
-        return image.convert(mode), None
+        return image if image.mode == mode else image.convert(mode), None  # that would be a copy
     image = image.convert("LA" if mode == "L" else "RGBA")
     alpha = image.getchannel("A")
     return image.convert(mode), None if alpha.getextrema() == (255, 255) else alpha

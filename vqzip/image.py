@@ -49,6 +49,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _HOLD_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF", "JPEG2000", "GIF", "TGA", "ICO"}
 _NEVER_GRAY = {"WEBP", "AVIF"}
+STRIP = 256  # rows of an image that become an array at once
 _JPEG_SEGMENT = 65533
 # Of the formats that hold metadata, the most bytes of each kind.
 _LONGEST = {
@@ -304,5 +305,9 @@ def _pixels(colours: Colours) -> Pixels:
     image = colours.image
     if colours.alpha is not None:
         image = fill_hidden(image, colours.alpha)
-    pixels = np.array(image)
-    return np.repeat(pixels[:, :, None], 3, axis=2) if image.mode == "L" else pixels
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    # Of a whole image, Pillow and NumPy make three copies on the way.
+    for top in range(0, image.height, STRIP):
+        strip = np.asarray(image.crop((0, top, image.width, min(top + STRIP, image.height))))
+        pixels[top : top + STRIP] = strip[:, :, None] if image.mode == "L" else strip
+    return pixels
