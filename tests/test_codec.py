@@ -20,7 +20,7 @@ from tiny_model import picture, random_codes
 import vqzip
 from vqzip import bands, codec, codemap, store
 from vqzip import threads as vqzip_threads
-from vqzip.choice import Search, choose
+from vqzip.choice import Latents, Search, choose
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
 from vqzip.coding import Coding
@@ -460,7 +460,7 @@ def test_without_a_prior_to_pay_the_nearest_codewords_are_chosen(model: CodecMod
     precious = replace(code_map, weight=1000 * code_map.weight)
     rng = np.random.default_rng(0)
     latent = rng.normal(0, 3, (20, 8)).astype(np.float32)
-    codes = choose(precious, latent, (4, 5), level, None, EVEN[:20], Search())
+    codes = choose(Latents(precious, latent, (4, 5), level, None, EVEN[:20]), Search())
     for i, (book, c) in enumerate(zip(code_map.books(level), codes, strict=True)):
         part = latent[:, code_map.prior.starts[i] : code_map.prior.starts[i + 1]]
         points = 64 * part.reshape(20, book.groups, 1, book.dim).astype(np.float64)
@@ -474,7 +474,7 @@ def test_choosing_by_the_prior_saves_bits(model: CodecModel) -> None:
     latent = rng.normal(0, 2, (100, 8)).astype(np.float32)
 
     def bits(by_bits: bool) -> float:
-        codes = choose(model.top, latent, (10, 10), 64, None, EVEN, Search(by_bits))
+        codes = choose(Latents(model.top, latent, (10, 10), 64, None, EVEN), Search(by_bits))
         return codemap.cross_entropy(model.top, codes, (10, 10), 64, None)
 
     assert bits(True) < 0.9 * bits(False)
@@ -486,7 +486,7 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
     code_map, shape = model.top, (10, 10)
     latent = np.random.default_rng(0).normal(0, 2, (100, 8)).astype(np.float32)
     emphasis = np.exp2(np.arange(100) % 5 - 2, dtype=np.float32)[:, None]
-    chosen = choose(code_map, latent, shape, level, None, emphasis, Search())
+    chosen = choose(Latents(code_map, latent, shape, level, None, emphasis), Search())
     books, starts = code_map.books(level), code_map.prior.starts
     coding = Coding(code_map.prior, Layout(*shape, code_map.tile), level, None)
     cells, places, _ = coding.layout.order

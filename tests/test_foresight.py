@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_model import picture
 
-from vqzip import codec, store
-from vqzip.choice import Search
+from vqzip import codec, codemap, store
+from vqzip.choice import Search, choose
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
 from vqzip.coding import Coding, Slice
@@ -24,6 +25,11 @@ from vqzip.layout import Layout
 pytest_plugins = ["tiny_fixtures"]
 
 LEVEL = 88
+
+
+def photo() -> NDArray[np.uint8]:
+    with Image.open("examples/photo.png") as image:
+        return np.asarray(image.convert("RGB"))[100:228, 150:310]
 
 
 def bits_of(
@@ -129,8 +135,7 @@ def test_maps_without_codes_cost_nothing(model: CodecModel) -> None:
 
 def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
     model = store.load_model()
-    with Image.open("examples/photo.png") as image:
-        crop = np.asarray(image.convert("RGB"))[100:228, 150:310]
+    crop = photo()
     height, width, _ = crop.shape
 
     def measure(level: int, passes: int) -> tuple[float, float]:
@@ -145,6 +150,37 @@ def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
     found = [measure(64, passes) for passes in (1, 4)]
     once, often = (rate - float(np.polyval(curve, psnr)) for rate, psnr in found)
     assert often < once < -0.003
+
+
+def test_more_passes_never_find_worse_codes() -> None:
+    """By distortion and bits together."""
+    model = store.load_model()
+    latents = codec.begin(model, photo(), LEVEL).bottom
+    given = latents.shape, LEVEL, latents.condition
+
+    def cost(passes: int) -> float:
+        codes = choose(latents, Search(passes=passes))
+        vectors = model.bottom.vectors(codes, LEVEL)[:, : latents.points.shape[1]] / 64
+        weight = model.bottom.distortion_weight(LEVEL)[: latents.points.shape[1]]
+        errors = weight * latents.emphasis * np.square(latents.points - vectors)
+        found = float(errors.sum(dtype=np.float64))
+        assert latents.distortion(codes, Search(passes=passes)) == pytest.approx(found, rel=1e-5)
+        return found + codemap.cross_entropy(model.bottom, codes, *given)
+
+    costs = [cost(passes) for passes in range(7)]
+    assert all(after <= before for before, after in pairwise(costs))
+    assert costs[-1] < costs[0]
+
+
+def test_a_stream_has_the_codes_that_were_kept(model: CodecModel) -> None:
+    search, pixels = Search(passes=3), picture(64, 48)
+    stream = codec.encode(model, pixels, LEVEL, search)
+    found, wanted = (
+        codec.unpack(model, stream, 64, 48, LEVEL),
+        codec.analyse(model, pixels, LEVEL, search),
+    )
+    for a, b in zip([*found.top, *found.bottom], [*wanted.top, *wanted.bottom], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_distortion_may_count_nothing(model: CodecModel) -> None:

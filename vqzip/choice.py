@@ -7,6 +7,7 @@ decoding does, and asks here for codes.  Decoders know nothing of it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import codemap
-from vqzip.codemap import CodeMap, Writer, walk
+from vqzip.codemap import CHUNK, CodeMap, Sink, Writer, walk
 from vqzip.coding import Coding
-from vqzip.entropy import Codes, Encoder, error_terms
-from vqzip.integer import Bytes, Doubles, Floats
+from vqzip.entropy import Codes, Counter, Encoder, error_terms
+from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
 from vqzip.native import spread
 from vqzip.threads import share
@@ -42,7 +43,7 @@ class Search:
     fidelity: float = 1.0
     """Above 1, more bits than the level would take are spent on codes that are closer."""
     passes: int = 0
-    """How often a map is chosen before, to learn what its codes cost those after them."""
+    """How often a map is chosen again, knowing what its codes cost those after them."""
 
     @classmethod
     def at_effort(cls, effort: int, fidelity: float = 1.0) -> Search:
@@ -50,23 +51,47 @@ class Search:
         return cls(effort > 0, fidelity, max(effort - 1, 0))
 
 
+@dataclass(frozen=True)
+class Latents:
+    """A map's latents, and what the choice of their codes depends on."""
+
+    code_map: CodeMap
+    points: Floats
+    """(positions, channels) in code units; those after the last channel that is coded may be
+    missing."""
+    shape: tuple[int, int]
+    level: int
+    condition: Bytes | None
+    emphasis: Floats
+    """(positions, 1): how much distortion counts."""
+
+    def weight(self, search: Search) -> Floats:
+        """Bits for a squared code unit of each channel, emphasis apart."""
+        weight: Floats = self.code_map.distortion_weight(self.level) * np.float32(search.fidelity)
+        return weight
+
+    def distortion(self, codes: list[Codes], search: Search) -> float:
+        """What codes leave of the latents, in bits."""
+        channels, total = self.points.shape[1], 0.0
+        weight = self.weight(search)[:channels]
+        for start in range(0, len(self.points), CHUNK):
+            some = slice(start, start + CHUNK)
+            vectors = self.code_map.vectors([c[some] for c in codes], self.level)[:, :channels]
+            off = self.points[some] - vectors / np.float32(CODEWORD_ONE)
+            total += float((np.square(off) @ weight) @ self.emphasis[some, 0])
+        return total
+
+
 class _Chooser:
     """Gives the codes of least distortion plus bits, as a `codemap.Source`."""
 
-    def __init__(
-        self,
-        code_map: CodeMap,
-        latent: Floats,
-        level: int,
-        emphasis: Floats,
-        search: Search,
-        writer: Writer | None = None,
-    ) -> None:
+    def __init__(self, latents: Latents, search: Search, writer: Writer | None = None) -> None:
         """`writer` gets the codes in the order of the stream."""
-        self._books = code_map.books(level)
+        code_map = latents.code_map
+        self._books = code_map.books(latents.level)
         self._parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-        self._weight = code_map.distortion_weight(level) * np.float32(search.fidelity)
-        self._latent, self._emphasis, self._writer = latent, emphasis, writer
+        self._weight, self._writer = latents.weight(search), writer
+        self._latent, self._emphasis = latents.points, latents.emphasis
 
     def begin(self, coding: Coding, places: Ints) -> None:
         """Find what tells errors at the places of a run."""
@@ -104,74 +129,66 @@ class _Chooser:
         return codes
 
 
-def choose(
-    code_map: CodeMap,
-    latent: Floats,
-    shape: tuple[int, int],
-    level: int,
-    condition: Bytes | None,
-    emphasis: Floats,
-    search: Search,
-    encoder: Encoder | None = None,
-) -> list[Codes]:
-    """Codes of latents (positions, channels) by distortion plus bits, appended to a stream if any.
+def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> list[Codes]:
+    """Codes by distortion plus bits, appended to a stream if there is one."""
+    if search.by_bits and not search.passes:
+        return _walk(latents, search, encoder)
+    codes = _best(latents, search) if search.by_bits else _nearest(latents)
+    if encoder is not None:
+        given = latents.shape, latents.level, latents.condition
+        codemap.encode(latents.code_map, codes, *given, encoder)
+    return codes
 
-    Of the latents' channels, those after the last that is coded may be missing.
-    `emphasis` (positions, 1) is how much distortion counts.
-    """
-    if search.passes:
-        latent = _foreseeing(code_map, latent, shape, level, condition, emphasis, search)
-    if not search.by_bits:
-        codes = _nearest(code_map, latent, level)
-        if encoder is not None:
-            codemap.encode(code_map, codes, shape, level, condition, encoder)
-        return codes
-    writer = None if encoder is None else Writer(encoder)
-    chooser = _Chooser(code_map, latent, level, emphasis, search, writer)
-    codes = walk(code_map, shape, level, condition, chooser)
+
+def _walk(latents: Latents, search: Search, sink: Sink | None) -> list[Codes]:
+    """Codes that are the best one after the other; a sink gets them and their weights."""
+    writer = None if sink is None else Writer(sink)
+    given = latents.shape, latents.level, latents.condition
+    codes = walk(latents.code_map, *given, _Chooser(latents, search, writer))
     if writer is not None:
         writer.finish()
     return codes
 
 
-def _foreseeing(
-    code_map: CodeMap,
-    latent: Floats,
-    shape: tuple[int, int],
-    level: int,
-    condition: Bytes | None,
-    emphasis: Floats,
-    search: Search,
-) -> Floats:
-    """Latents that take codes by what these cost later, too: moved against the gradient of that.
+def _best(latents: Latents, search: Search) -> list[Codes]:
+    """The best codes of several passes, which learn from those before what codes cost later.
 
-    `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`, up to what is the same for all codes.  The
-    gradient is a mean over the choices so far and one before that knew nothing, for the choice
-    to come to rest.
+    Latents are moved against the gradient of that: `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`,
+    up to what is the same for all codes.  The gradient is a mean over the choices so far and one
+    before that knew nothing, for the choice to come to rest.
     """
     from vqzip.foresight import Foresight
 
-    ahead, plain = Foresight(code_map, level), replace(search, passes=0)
-    channels = latent.shape[1]
-    weight = code_map.distortion_weight(level)[:channels] * np.float32(search.fidelity)
-    half = FORESIGHT / 2 / np.maximum(weight, LEAST_WEIGHT)
-    shift, moved = np.zeros_like(latent), latent
-    for known in range(1, search.passes + 1):
-        codes = choose(code_map, moved, shape, level, condition, emphasis, plain)
-        costs = ahead.costs(codes, shape, condition)[:, :channels] * (half / emphasis)
-        shift += (costs - shift) / (known + 1)
-        moved = latent - shift.clip(-FARTHEST, FARTHEST)
-    return moved
+    ahead, points = Foresight(latents.code_map, latents.level), latents.points
+    channels = points.shape[1]
+    weight = np.maximum(latents.weight(search)[:channels], LEAST_WEIGHT)
+    half = FORESIGHT / 2 / weight / latents.emphasis
+    shift, moved = np.zeros_like(points), latents
+    best, least = None, math.inf
+    for known in range(search.passes + 1):
+        counter = Counter()
+        codes = _walk(moved, search, counter)
+        cost = counter.bits + latents.distortion(codes, search)
+        if best is None or cost < least:
+            best, least = codes, cost
+        if known < search.passes:
+            costs = ahead.costs(codes, latents.shape, latents.condition)[:, :channels] * half
+            shift += (costs - shift) / (known + 2)
+            moved = replace(latents, points=points - shift.clip(-FARTHEST, FARTHEST))
+    assert best is not None
+    return best
 
 
-def _nearest(code_map: CodeMap, latent: Floats, level: int) -> list[Codes]:
+def _nearest(latents: Latents) -> list[Codes]:
     """Codes of least error.  Emphasis, the same for all channels, does not change which one is."""
+    code_map, points = latents.code_map, latents.points
+    books = code_map.books(latents.level)
     parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-    weight = code_map.distortion_weight(level)
-    codes = [np.zeros((len(latent), book.groups), np.uint16) for book in code_map.books(level)]
-    for book, part, chosen in zip(code_map.books(level), parts, codes, strict=True):
+    weight = code_map.distortion_weight(latents.level)
+    codes = [np.zeros((len(points), book.groups), np.uint16) for book in books]
+    for book, part, chosen in zip(books, parts, codes, strict=True):
         if book.size > 1:
-            points = latent[:, part]
-            error = error_terms(points, np.broadcast_to(weight[part], points.shape))
+            own = points[:, part]
+            error = error_terms(own, np.broadcast_to(weight[part], own.shape))
             chosen[:] = book.best(error, None)
     return codes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vqzip import bands, codemap
 from vqzip.bands import Pixels, Vectors
-from vqzip.choice import Search, choose
+from vqzip.choice import Latents, Search, choose
 from vqzip.codemap import CodeMap, CodeSource
 from vqzip.entropy import Codes as CodeArray
 from vqzip.entropy import Decoder, Encoder
@@ -103,18 +103,14 @@ class Begun:
 
     shape: tuple[int, int]  # of the top map
     top: list[CodeArray]
-    latent: Floats  # of the bottom map, of the channels that are coded
-    condition: Bytes
-    emphasis: Floats
-    level: int
+    bottom: Latents
 
     def finish(
         self, model: CodecModel, search: Search = DEFAULT, encoder: Encoder | None = None
     ) -> Codes:
         """Codes of both maps; those of the bottom map are appended to a stream if there is one."""
-        shape, given = _double(self.shape), (self.condition, self.emphasis)
-        bottom = choose(model.bottom, self.latent, shape, self.level, *given, search, encoder)
-        return Codes(self.shape, self.top, bottom)
+        latents = replace(self.bottom, code_map=model.bottom)
+        return Codes(self.shape, self.top, choose(latents, search, encoder))
 
 
 def begin(
@@ -128,10 +124,11 @@ def begin(
     analysis = bands.Analysis(model.transform, pixels, _level(model, level))
     shape = analysis.shape
     coarse, fine = analysis.error_weights() if search.by_bits else (EVEN, EVEN)
-    latent = analysis.top_latent(model.top.coded(level))
-    top = choose(model.top, latent, shape, level, None, coarse, search, encoder)
-    latent = analysis.bottom_latent(_vectors(model.top, top, level), model.bottom.coded(level))
-    return Begun(shape, top, latent, _condition(model, top, shape, level), fine, level)
+    points = analysis.top_latent(model.top.coded(level))
+    top = choose(Latents(model.top, points, shape, level, None, coarse), search, encoder)
+    points = analysis.bottom_latent(_vectors(model.top, top, level), model.bottom.coded(level))
+    given = level, _condition(model, top, shape, level), fine
+    return Begun(shape, top, Latents(model.bottom, points, _double(shape), *given))
 
 
 def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> Codes:

@@ -20,8 +20,7 @@ from vqzip.coding import Coding
 from vqzip.entropy import (
     CodebookTable,
     Codes,
-    Encoder,
-    frequencies,
+    Counter,
     look_up,
 )
 from vqzip.integer import (
@@ -156,10 +155,17 @@ def filled(coding: Coding, known: Known, chunk: int) -> Iterator[tuple[Ints, Int
         yield cells[first:last], places[first:last], starts[begin : end + 1] - first
 
 
+class Sink(Protocol):
+    """Where codes and their weights go: an `Encoder` writes them, a `Counter` tells their bits."""
+
+    def put(self, codes: NDArray[Any], weights: Doubles) -> None:
+        """Codes (n,) with weights (n, K)."""
+
+
 class Writer:
     """Codes on their way to an encoder that works on another thread, many at a time."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Sink) -> None:
         self._encoder, self._behind = encoder, Behind(self._encode)
         self._held: list[tuple[NDArray[Any], Doubles]] = []
         self._size = 0
@@ -191,7 +197,7 @@ def encode(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-    encoder: Encoder,
+    encoder: Sink,
 ) -> None:
     """Append a map's codes to the stream."""
     writer = Writer(encoder)
@@ -208,11 +214,9 @@ def cross_entropy(
     condition: Bytes | None,
 ) -> float:
     """Bits of a map's codes under the prior."""
-    bits = 0.0
-    for symbols, weights in _coded(code_map, codes, shape, level, condition):
-        chosen = frequencies(weights)[np.arange(len(symbols)), symbols]
-        bits -= float(np.log2(chosen / 2**24).sum())
-    return bits
+    counter = Counter()
+    encode(code_map, codes, shape, level, condition, counter)
+    return counter.bits
 
 
 def _coded(

@@ -223,6 +223,18 @@ class Encoder:
         return words
 
 
+class Counter:
+    """Counts the bits of codes where an `Encoder` would append them."""
+
+    def __init__(self) -> None:
+        self.bits = 0.0
+
+    def put(self, codes: NDArray[np.integer[Any]], weights: Doubles) -> None:
+        """Add the information of codes (n,) with weights (n, K)."""
+        chosen = frequencies(weights)[np.arange(len(codes)), codes]
+        self.bits -= float(np.log2(chosen / TOTAL).sum())
+
+
 class Decoder:
     """Bytes to codes; errors say what it is that is corrupt."""
 
