@@ -12,6 +12,7 @@ import torch
 from vqzip import codec
 from vqzip.codec import CodecModel
 from vqzip.model import Model
+from vqzip.quality import LEVELS
 from vqzip.store import assemble
 from vqzip.train.export import export
 from vqzip.train.file_codes import FileEncoder
@@ -48,6 +49,19 @@ def test_levels_are_those_of_files_and_round_as_theirs(trained: Model, files: Co
     found = FileEncoder(trained).levels(torch.arange(8 * steps + 1) / steps + 0.4 / steps)
     for k, level in enumerate(found.tolist()):
         assert round(level * steps) == k
+        assert round(level) == files.bottom.trained_level(k)
+
+
+def test_what_is_trained_is_what_qualities_use(trained: Model, files: CodecModel) -> None:
+    steps = files.bottom.steps
+    found = FileEncoder(trained).levels_of_qualities(torch.linspace(0, 8, 1001))
+    positions = (found * steps).round().int().tolist()
+    assert sorted(set(positions)) == LEVELS
+    assert positions == sorted(positions)
+    assert positions[0] == 0
+    assert positions[-1] == 128
+    assert max(map(positions.count, LEVELS)) - min(map(positions.count, LEVELS[1:-1])) <= 1
+    for k, level in zip(positions, found.tolist(), strict=True):
         assert round(level) == files.bottom.trained_level(k)
 
 

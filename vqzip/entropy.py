@@ -230,9 +230,13 @@ class Counter:
         self.bits = 0.0
 
     def put(self, codes: NDArray[np.integer[Any]], weights: Doubles) -> None:
-        """Add the information of codes (n,) with weights (n, K)."""
-        chosen = frequencies(weights)[np.arange(len(codes)), codes]
-        self.bits -= float(np.log2(chosen / TOTAL).sum())
+        """Add the information of codes (n,) with weights (n, K).
+
+        By their frequencies as these are before they are rounded.
+        """
+        chosen = weights.take(_row_starts(weights) + codes) / weights.sum(1)
+        spread = 1 - weights.shape[1] / TOTAL
+        self.bits -= float(np.log2(chosen * spread + 1 / TOTAL).sum())
 
 
 class Decoder:

@@ -15,6 +15,7 @@ from vqzip import codec
 from vqzip.codec import CodecModel
 from vqzip.entropy import Codes
 from vqzip.model import Model
+from vqzip.quality import LEVELS
 from vqzip.store import assemble
 from vqzip.train.export import export
 
@@ -34,6 +35,12 @@ class FileEncoder:
         """Levels (B,) as files can have them, off the middle between two trained ones."""
         steps = self._taken().bottom.steps
         return (level * steps).round() / steps + 1e-4
+
+    def levels_of_qualities(self, level: Tensor) -> Tensor:
+        """Levels (B,) from anywhere in their range, as many of each that qualities stand for."""
+        steps, used = self._taken().bottom.steps, torch.tensor(LEVELS)
+        at = level * steps / used[-1] * (len(used) - 1)
+        return self.levels(used[at.round().long()] / steps)
 
     def __call__(self, image: Tensor, level: Tensor) -> tuple[list[SampleCodes], list[SampleCodes]]:
         """Codes of images (B, 3, H, W) at such levels (B,), of the top and of the bottom map."""

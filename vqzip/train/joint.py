@@ -175,7 +175,7 @@ class Joint(Stage):
     def forward(self, image: Tensor, level: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss and metrics of a batch (B, 3, H, W) at levels (B,)."""
         if self.encode is not None:
-            level = self.encode.levels(level)
+            level = self.encode.levels_of_qualities(level)
         result = pass_through(self.model, image, level, self.encode)
         if self.model.training:
             move_codebooks(self.model, result, level)
