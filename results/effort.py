@@ -1,7 +1,7 @@
 """What --effort costs in time and gains in rate.
 
     python results/effort.py FOLDER [--model DIR] [--out DIR] [--pictures N]
-        [--qualities 15,35,...] [--efforts 0,1,...]
+        [--qualities 15,35,...] [--efforts 0,1,...] [--jobs N]
 
 Writes effort.tsv, a row for each effort and quality, and effort.md, the table of the README.
 """
@@ -9,9 +9,11 @@ Writes effort.tsv, a row for each effort and quality, and effort.md, the table o
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing import Pool
 from pathlib import Path
 from statistics import fmean, median
 
@@ -20,14 +22,14 @@ from vqzip.process import prepare
 prepare()
 
 import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
 from plot import markdown  # noqa: E402
 
 from vqzip import api  # noqa: E402
 from vqzip.bench.crops import evenly  # noqa: E402
 from vqzip.bench.metrics import decibel, ms_ssim, psnr  # noqa: E402
 from vqzip.bench.rates import Point, bd_rate  # noqa: E402
-from vqzip.codec import CodecModel  # noqa: E402
-from vqzip.image import Picture, load  # noqa: E402
+from vqzip.image import load  # noqa: E402
 from vqzip.quality import DEFAULT_EFFORT  # noqa: E402
 from vqzip.rate import Rate  # noqa: E402
 from vqzip.store import load_model  # noqa: E402
@@ -45,19 +47,23 @@ class Row:
     seconds: float
 
 
-def measure(pictures: list[Picture], model: CodecModel, effort: int, quality: int) -> Row:
-    """All pictures at an effort and a quality."""
-    bpp, values, seconds = [], [], []
-    for picture in pictures:
-        start = time.process_time()
-        data = api.compress_picture(picture, Rate(quality), model, effort)
-        seconds.append(time.process_time() - start)
-        bpp.append(8 * len(data) / picture.pixels[..., 0].size)
-        decoded = np.asarray(api.decompress(data, model).convert("RGB"))
-        pair = picture.pixels, decoded
-        values.append((psnr(*pair), decibel(ms_ssim(*pair))))
-    plain, similar = (fmean(kind) for kind in zip(*values, strict=True))
-    return Row(effort, quality, fmean(bpp), plain, similar, median(seconds))
+model_in = functools.cache(load_model)
+
+
+def begin(folder: Path | None) -> None:
+    """Do once in a process what takes its time but once."""
+    api.compress(Image.new("RGB", (64, 64)), model=model_in(folder))
+
+
+def measure(name: str, folder: Path | None, effort: int, quality: int) -> tuple[float, ...]:
+    """Bits per pixel, PSNR, MS-SSIM and seconds of a picture with the model in a folder."""
+    picture, model = load(name), model_in(folder)
+    start = time.process_time()
+    data = api.compress_picture(picture, Rate(quality), model, effort)
+    seconds = time.process_time() - start
+    pair = picture.pixels, np.asarray(api.decompress(data, model).convert("RGB"))
+    bpp = 8 * len(data) / picture.pixels[..., 0].size
+    return bpp, psnr(*pair), decibel(ms_ssim(*pair)), seconds
 
 
 def table(rows: list[Row], efforts: list[int]) -> list[list[str]]:
@@ -93,29 +99,34 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--pictures", type=int, help="so many, spread evenly; without it, all")
-    parser.add_argument("--qualities", type=numbers, default=[15, 35, 50, 65, 90])
-    parser.add_argument("--efforts", type=numbers, default=[0, 1, 2, 3, 5, 9])
+    parser.add_argument("--qualities", type=numbers, default=[15, 35, 65, 90])
+    parser.add_argument("--jobs", type=int, default=1, help="pictures that are worked on at once")
+    parser.add_argument("--efforts", type=numbers, default=range(10))
     arguments = parser.parse_args()
     if DEFAULT_EFFORT not in arguments.efforts:
         parser.error(f"effort {DEFAULT_EFFORT} has to be among --efforts")
     names = [str(path) for path in sorted(arguments.folder.glob("*.png"))]
-    pictures = [load(name) for name in evenly(names, arguments.pictures or len(names))]
-    model = load_model(arguments.model)
-    measure(pictures[:1], model, DEFAULT_EFFORT, 50)  # what takes its time but once
+    pictures = evenly(names, arguments.pictures or len(names))
     rows = []
-    with (arguments.out / "effort.tsv").open("w", encoding="utf-8") as file:
+    pool = Pool(arguments.jobs, begin, (arguments.model,))
+    with pool, (arguments.out / "effort.tsv").open("w", encoding="utf-8") as file:
         file.write("effort\tquality\tbpp\tpsnr\tms_ssim_db\tseconds\n")
         for effort in arguments.efforts:
             for quality in arguments.qualities:
-                row = measure(pictures, model, effort, quality)
+                tasks = [(name, arguments.model, effort, quality) for name in pictures]
+                found = pool.starmap(measure, tasks, chunksize=1)
+                bpp, plain, similar, seconds = zip(*found, strict=True)
+                means = fmean(bpp), fmean(plain), fmean(similar)
+                row = Row(effort, quality, *means, median(seconds))
                 print(row, file=sys.stderr)
                 rows.append(row)
                 file.write(f"{effort}\t{quality}\t{row.bpp:.6f}\t{row.psnr:.4f}")
                 file.write(f"\t{row.ms_ssim:.4f}\t{row.seconds:.3f}\n")
     qualities = ", ".join(map(str, arguments.qualities))
     about = (
-        f"Model `{model.fingerprint.hex()}`, {len(pictures)} of the {len(names)} pictures in "
-        f"`{arguments.folder.name}`, qualities {qualities}.\n"
+        f"Model `{load_model(arguments.model).fingerprint.hex()}`, "
+        f"{len(pictures)} of the {len(names)} pictures in `{arguments.folder.name}`, "
+        f"qualities {qualities}.\n"
         "Seconds are those of the processor, all threads together, medians over pictures and "
         "qualities;\nBD-rates are of means over pictures.\n\n"
     )
