@@ -31,19 +31,28 @@ def far_from(best: list[float]) -> Callable[[Floats], float]:
     return lambda factors: float(np.square(np.log(factors) - np.log(best)).sum())
 
 
+def descended(
+    loss: Callable[[Floats], float], count: int, tried: list[int], steps: tuple[float, ...]
+) -> Floats:
+    start = np.ones(count, np.float32)
+    found, least = descend(loss, start, loss(start), tried, steps)
+    assert least == loss(found)
+    return found
+
+
 def test_factors_go_up_and_down_in_steps_to_where_the_loss_is_least() -> None:
     best = [1.5**3, 1, 1 / 1.5, 1.5 * 1.2]
-    found = descend(far_from(best), np.ones(4, np.float32), [0, 1, 2, 3], (1.5, 1.2))
+    found = descended(far_from(best), 4, [0, 1, 2, 3], (1.5, 1.2))
     np.testing.assert_allclose(found, best, rtol=1e-6)
 
 
 def test_factors_stay_within_bounds() -> None:
-    found = descend(far_from([100.0, 0.01]), np.ones(2, np.float32), [0, 1], (2.0,))
+    found = descended(far_from([100.0, 0.01]), 2, [0, 1], (2.0,))
     np.testing.assert_array_equal(found, [8, 1 / 8])
 
 
 def test_only_factors_of_slices_with_codes_are_tried() -> None:
-    found = descend(far_from([1.5**2, 1.5**2]), np.ones(2, np.float32), [0], (1.5,))
+    found = descended(far_from([1.5**2, 1.5**2]), 2, [0], (1.5,))
     np.testing.assert_allclose(found, [1.5**2, 1], rtol=1e-6)
 
 
@@ -51,8 +60,7 @@ def test_changes_that_are_worth_nothing_are_not_made() -> None:
     def loss(factors: Floats) -> float:
         return -0.9 * WORTH * float(factors[0] > 1)
 
-    found = descend(loss, np.ones(1, np.float32), [0], (1.5,))
-    assert found[0] == 1
+    assert descended(loss, 1, [0], (1.5,)) == 1
 
 
 def test_rate_and_quality_are_those_of_files(model: CodecModel) -> None:

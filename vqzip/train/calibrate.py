@@ -135,8 +135,9 @@ def _lines(
     first = 0.0
     first = mean(even)
     coded = sorted({i for at in levels for i in factors.tried(model, at)})
-    best = descend(mean, even, [*coded, *(len(factors.even) + i for i in coded)], config.steps)
-    say(f"weights: rate {100 * (mean(best) - first):+.2f} % after {trials} trials")
+    tried = [*coded, *(len(factors.even) + i for i in coded)]
+    best, least = descend(mean, even, first, tried, config.steps)
+    say(f"weights: rate {100 * (least - first):+.2f} % after {trials} trials")
     return best
 
 

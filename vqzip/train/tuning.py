@@ -174,11 +174,17 @@ def cost(
 
 
 def descend(
-    loss: Callable[[Floats], float], start: Floats, tried: list[int], steps: Sequence[float]
-) -> Floats:
-    """Factors of less loss: one after the other is made larger or smaller while that gains."""
+    loss: Callable[[Floats], float],
+    start: Floats,
+    least: float,
+    tried: list[int],
+    steps: Sequence[float],
+) -> tuple[Floats, float]:
+    """Factors of less loss than the `least` that the start has, and their loss.
+
+    One after the other is made larger or smaller while that gains.
+    """
     best: Floats = start.copy()
-    least = loss(start)
     for step in steps:
         for i in tried:
             for factor in (step, 1 / step):
@@ -194,4 +200,4 @@ def descend(
                     best, least = changed, found
                 if least < before:
                     break
-    return best
+    return best, least
