@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image, features
 
 from vqzip.errors import VqzError
-from vqzip.image import fitted, format_of, load, to_bytes, to_image
+from vqzip.image import STRIP, fitted, format_of, load, to_bytes, to_image
 from vqzip.metadata import Metadata, metadata_of
 
 # New in Pillow 11.3.
@@ -74,6 +74,18 @@ def test_one_channel_is_replicated(mode: str) -> None:
     assert picture.notices == ()
     assert picture.pixels[..., 0].tolist() == [[255, 255, 255], [0, 255, 255]]
     assert (picture.pixels == picture.pixels[..., :1]).all()
+
+
+@pytest.mark.parametrize("height", [1, STRIP - 1, STRIP, STRIP + 1, 2 * STRIP + 3])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_pixels_of_any_number_of_strips(mode: str, height: int) -> None:
+    shape = (height, 5, len(mode)) if mode != "L" else (height, 5)
+    values = np.random.default_rng(height).integers(1, 256, shape, dtype=np.uint8)
+    pixels = load(Image.fromarray(values)).pixels
+    expected = values[:, :, None].repeat(3, 2) if mode == "L" else values[:, :, :3]
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
 
 
 def test_16_bit_files() -> None:
