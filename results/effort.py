@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, help="so many, spread evenly; without it, all")
     parser.add_argument("--qualities", type=numbers, default=[15, 35, 65, 90])
     parser.add_argument("--jobs", type=int, default=1, help="pictures that are worked on at once")
-    parser.add_argument("--efforts", type=numbers, default=range(10))
+    parser.add_argument("--efforts", type=numbers, default=list(range(10)))
     arguments = parser.parse_args()
     if DEFAULT_EFFORT not in arguments.efforts:
         parser.error(f"effort {DEFAULT_EFFORT} has to be among --efforts")
@@ -124,7 +124,7 @@ def main() -> None:
                 file.write(f"\t{row.ms_ssim:.4f}\t{row.seconds:.3f}\n")
     qualities = ", ".join(map(str, arguments.qualities))
     about = (
-        f"Model `{load_model(arguments.model).fingerprint.hex()}`, "
+        f"Model `{model_in(arguments.model).fingerprint.hex()}`, "
         f"{len(pictures)} of the {len(names)} pictures in `{arguments.folder.name}`, "
         f"qualities {qualities}.\n"
         "Seconds are those of the processor, all threads together, medians over pictures and "

@@ -162,7 +162,7 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
     ahead, points = Foresight(latents.code_map, latents.level), latents.points
     channels = points.shape[1]
     weight = np.maximum(latents.weight(search)[:channels], LEAST_WEIGHT)
-    half = FORESIGHT / 2 / weight / latents.emphasis
+    half = FORESIGHT / 2 / weight
     shift, moved = np.zeros_like(points), latents
     best, least = None, math.inf
     for known in range(search.passes + 1):
@@ -172,8 +172,8 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
         if best is None or cost < least:
             best, least = codes, cost
         if known < search.passes:
-            costs = ahead.costs(codes, latents.shape, latents.condition)[:, :channels] * half
-            shift += (costs - shift) / (known + 2)
+            costs = ahead.costs(codes, latents.shape, latents.condition)[:, :channels]
+            shift += (costs * (half / latents.emphasis) - shift) / (known + 2)
             moved = replace(latents, points=points - shift.clip(-FARTHEST, FARTHEST))
     assert best is not None
     return best

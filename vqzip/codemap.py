@@ -34,7 +34,7 @@ from vqzip.threads import Behind, share
 
 CHUNK = 8192  # positions that are gone through at once while encoding
 WEIGHTS = 2**23  # of codewords that are held in memory at once while encoding
-HANDED = 2**20  # of them that are handed to the encoder at once
+HANDED = 2**20  # of them that are handed to the sink at once
 KEPT = 2**16  # cells there is room for while coding, if that is a step
 
 Known = Callable[[Ints], NDArray[np.int8]]
@@ -163,10 +163,10 @@ class Sink(Protocol):
 
 
 class Writer:
-    """Codes on their way to an encoder that works on another thread, many at a time."""
+    """Codes on their way to a sink that works on another thread, many at a time."""
 
-    def __init__(self, encoder: Sink) -> None:
-        self._encoder, self._behind = encoder, Behind(self._encode)
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._behind = sink, Behind(self._pass_on)
         self._held: list[tuple[NDArray[Any], Doubles]] = []
         self._size = 0
 
@@ -178,13 +178,13 @@ class Writer:
             self._hand_over()
 
     def finish(self) -> None:
-        """Wait until the encoder has all."""
+        """Wait until the sink has all."""
         self._hand_over()
         self._behind.wait()
 
-    def _encode(self, held: list[tuple[NDArray[Any], Doubles]]) -> None:
+    def _pass_on(self, held: list[tuple[NDArray[Any], Doubles]]) -> None:
         for codes, weights in held:
-            self._encoder.put(codes, weights)
+            self._sink.put(codes, weights)
 
     def _hand_over(self) -> None:
         self._behind(self._held)
