@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from vqzip.at_least import encode_at_least
 from vqzip.container import MAX_LEVEL
 from vqzip.errors import VqzError
 from vqzip.quality import DEFAULT_QUALITY, level_of_quality
@@ -110,17 +111,17 @@ def encode_at_rate(
 
     height, width, _ = picture.pixels.shape
 
-    def make(level: int, fidelity: float = 1.0) -> bytes:
-        search = Search.at_effort(effort, fidelity)
-        return wrap(level, encode(codec, picture.pixels, level, search))
+    def stream(level: int, fidelity: float = 1.0) -> bytes:
+        return encode(codec, picture.pixels, level, Search.at_effort(effort, fidelity))
 
-    limit = rate.limit(height * width)
+    limit, pixels = rate.limit(height * width), height * width
     if limit is not None:
-        return fit(make, limit, height * width)
+        return fit(lambda level, fidelity: wrap(level, stream(level, fidelity)), limit, pixels)
     if rate.target_psnr is not None:
         level, codes = _reach(codec, picture, rate.target_psnr, effort)
         return wrap(level, pack(codec, codes, level))
-    return make(level_of_quality(DEFAULT_QUALITY if rate.quality is None else rate.quality))
+    quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
+    return wrap(*encode_at_least(stream, quality, pixels))
 
 
 def fit(make: Callable[[int, float], bytes], limit: int, pixels: int) -> bytes:
