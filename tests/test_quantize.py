@@ -9,6 +9,7 @@ import tiny_model
 import torch
 from torch import Tensor, nn
 
+from vqzip.quantizer import natural_features
 from vqzip.train.joint import Joint, JointConfig, pass_through
 from vqzip.train.optim import OptimConfig, Optimizer
 from vqzip.train.quantize import quantize
@@ -56,6 +57,29 @@ def test_bits_have_no_gradient_in_the_latent() -> None:
     _, bits, _ = quantized(latent, 1.0)
     assert bits.requires_grad  # in the prior
     assert not depends(bits, latent)
+
+
+def test_given_codes_have_the_gradient_of_what_they_cost_others() -> None:
+    model, latent = tiny_model.build(), latent_of(0).requires_grad_()
+    books, prior = model.top_quantizer, model.prior.top
+    gain = at_level(model.transform.top_gain, LEVEL).exp().detach()
+    given = gain, LEVEL, None
+    weights = torch.ones_like(latent)
+    codes = quantize(latent, weights, books, prior, *given).codes
+    found = quantize(latent, weights, books, prior, *given, codes)
+    (slopes,) = torch.autograd.grad(found.bits.sum(), latent)
+
+    def bits(context: Tensor) -> Tensor:
+        expected = prior(context, *given).flatten(3)
+        samples = enumerate(zip(codes, LEVEL, strict=True))
+        each = [books.bits(k, int(at), natural_features(expected[i])) for i, (k, at) in samples]
+        return torch.stack(each).sum()
+
+    vectors = found.vectors.detach().requires_grad_()
+    (expected,) = torch.autograd.grad(bits(vectors), vectors)
+    torch.testing.assert_close(slopes, expected)
+    assert float(slopes[:, :4, :, :-1].abs().min()) > 0
+    assert not slopes[:, 4:, -1, -1].any()  # the last slice of the last position
 
 
 def test_a_larger_weight_of_errors_is_paid_in_bits() -> None:

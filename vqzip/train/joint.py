@@ -18,6 +18,7 @@ from torch import Tensor
 from vqzip.masking import coarser, error_weight
 from vqzip.model import Model
 from vqzip.quantizer import Codebook, Quantizer
+from vqzip.train.curvature import curvature, hold_spread
 from vqzip.train.file_codes import FileEncoder
 from vqzip.train.loop import Stage
 from vqzip.train.loss import LossConfig, rate_distortion_loss
@@ -57,7 +58,7 @@ class JointConfig:
     """
     file_codes: bool = False
     """Whether codes are those that a file would have (`file_codes.py`); the weights that they are
-    chosen by stay as they are."""
+    chosen by stay as they are, and are not those of the commitment (`curvature.py`)."""
     snapshot_steps: int = 100
     """Steps that a snapshot of the model encodes for."""
     train_fine: bool = False
@@ -177,12 +178,26 @@ class Joint(Stage):
         if self.encode is not None:
             level = self.encode.levels_of_qualities(level)
         result = pass_through(self.model, image, level, self.encode)
+        if self.model.training and self.encode is not None and self.config.train_encoder:
+            draw_to_codes(self.model, result, image, level, self.config)
         if self.model.training:
             move_codebooks(self.model, result, level)
             if self.encode is None and self.steps % self.config.probe_steps == 0:
                 follow_sensitivity(self.model, result, image, level, self.config)
             self.steps += 1
         return loss_of(self.model, result, image, level, self.config)
+
+
+def draw_to_codes(
+    model: Model, result: Result, image: Tensor, level: Tensor, config: JointConfig
+) -> None:
+    """Make the commitment of the bottom map what `curvature.py` says, and keep its spread."""
+    latent, vectors = result.latents[1], result.bottom.vectors
+    hold_spread(latent)
+    lam = model.transform.config.lagrangian(level)
+    found = curvature(vectors, result.image, image, lam, config.loss)
+    off = latent - vectors.detach()
+    result.bottom.commitment = config.caution * (found * off.square()).sum((1, 2, 3))
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vqzip.model import ModelConfig
 from vqzip.prior import PixelCNNConfig, PriorConfig
@@ -122,16 +122,21 @@ def _wider() -> Preset:
     )
 
 
-def _polish() -> Preset:
+def _polish(train_encoder: bool = False) -> Preset:
     """What comes after the codes, on codes as files have them: the last stage.
 
     With half the weight of structure: photos that are busy had lost in PSNR by the stages before.
     """
-    return Preset(
-        joint=JointConfig(train_encoder=False, file_codes=True, loss=LossConfig(structure=100.0)),
-        joint_decay=1.0,
-        relaxed_share=0.0,
+    joint = JointConfig(
+        train_encoder=train_encoder, file_codes=True, loss=LossConfig(structure=100.0)
     )
+    return Preset(joint=joint, joint_decay=1.0, relaxed_share=0.0)
+
+
+def _whole() -> Preset:
+    """The same with the bottom map's encoder, at half of the others' rate."""
+    polish = _polish(train_encoder=True)
+    return replace(polish, joint_optim=OptimConfig(adam_rate=4e-4, muon_rate=8e-4, slow_share=0.5))
 
 
 def _encoder() -> Preset:
@@ -150,6 +155,7 @@ PRESETS = {
     "photo-joint": _joint,
     "photo-longer": _longer,
     "photo-polish": _polish,
+    "photo-whole": _whole,
     "photo-encoder": _encoder,
     "photo-wider": _wider,
     "tiny": _tiny,

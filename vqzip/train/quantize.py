@@ -6,7 +6,11 @@ rounded, whatever bits then make of it.  Its gradient is that of the distortion 
 itself: the decoder's gradient at the code vector (the straight-through estimator, van den Oord et
 al. 2017) plus the curvature of the distortion times the distance between the two.  The second term
 is the commitment loss with the weights that the choice goes by.  Without it a latent that bits hold
-at zero is pushed outwards for ever; with a gradient of the bits on top, they would count twice.
+at zero is pushed outwards for ever; with a gradient of its own bits on top, they would count twice.
+
+What a code costs those after it, the choice does not know (`foresight.py` tells it in more passes).
+That is as much as distortion: codes that are given, as files have them, pass on its gradient, too,
+and the encoder learns to tell things in a way that others can be guessed from.
 """
 
 from __future__ import annotations
@@ -45,7 +49,8 @@ def quantize(
     """Choose codes for latents (B, C, H, W) by distortion and the prior, as the encoder does.
 
     `weight` (B, C, H, W) is the distortion of a squared code unit, in nats.  Codes that are given,
-    for each sample and slice (G, positions), are taken as they are.
+    for each sample and slice (G, positions), are taken as they are, and latents learn what they
+    cost as context.
     """
     b, c, h, w = latent.shape
     nearest = [int(x) for x in level.round()]
@@ -54,11 +59,13 @@ def quantize(
         found = [quantizer.vectors(k, at) for k, at in zip(codes, nearest, strict=True)]
         return torch.stack(found).view(b, c, h, w)
 
+    passed = latent.detach() if codes is None else latent
     if codes is None:
         codes = _choose(latent.detach(), weight, quantizer, prior, gain, level, condition)
     with torch.no_grad():
         vectors = look_up(codes)
-    expected = prior(vectors, gain, level, condition).flatten(3)
+    context = vectors + (passed - passed.detach())  # the vectors to the bit
+    expected = prior(context, gain, level, condition).flatten(3)
     bits = [
         quantizer.bits(k, at, natural_features(natural))
         for k, at, natural in zip(codes, nearest, expected, strict=True)

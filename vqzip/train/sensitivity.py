@@ -32,7 +32,8 @@ LEAST = 1e-6
 """Of a channel that the decoder does not look at, for logarithms to exist."""
 
 
-def _random_signs(like: Tensor) -> Tensor:
+def random_signs(like: Tensor) -> Tensor:
+    """As many of -1 and 1."""
     return torch.randint(0, 2, like.shape) * 2.0 - 1.0
 
 
@@ -55,7 +56,7 @@ def structure_functional(decoded: Tensor, original: Tensor) -> Tensor:
         y, x = offset.tolist()
         pixel = decoded[:, :, y : y + height, x : x + width]
         off = (pixel - window_mean(decoded)) * importance.sqrt()
-        total = total + (off * _random_signs(off)).sum()
+        total = total + (off * random_signs(off)).sum()
         decoded, original = F.avg_pool2d(decoded, 2), F.avg_pool2d(original, 2)
     return total
 
@@ -68,7 +69,7 @@ def sensitivity(model: Model, top: Tensor, bottom: Tensor, level: Tensor) -> tup
     """
     with torch.enable_grad():
         vectors, image = _decoded(model, top, bottom, level)
-        slopes = torch.autograd.grad((image * _random_signs(image)).sum(), vectors)
+        slopes = torch.autograd.grad((image * random_signs(image)).sum(), vectors)
     nats = model.transform.config.lagrangian(level) * 255**2 / image.shape[1] * math.log(2)
     top_found, bottom_found = (nats[:, None] * s.square().mean((2, 3)) for s in slopes)
     return top_found.clamp_min(LEAST), bottom_found.clamp_min(LEAST)
@@ -94,7 +95,7 @@ def structure_share(
     with torch.enable_grad():
         (_, vectors), image = _decoded(model, top, bottom, level)
         (plain,) = torch.autograd.grad(
-            (image * _random_signs(image)).sum(), vectors, retain_graph=True
+            (image * random_signs(image)).sum(), vectors, retain_graph=True
         )
         (shaped,) = torch.autograd.grad(structure_functional(image, original), vectors)
     squared, structural = (s.square().mean((2, 3)).clamp_min(LEAST) for s in (plain, shaped))
