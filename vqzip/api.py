@@ -86,7 +86,7 @@ def compress(
 
     Args:
         image: A Pillow image, a path or an open binary file.
-        quality: 1 (smallest) to 100 (best). Of a smooth picture, which takes less than 0.15 bits
+        quality: 1 (smallest) to 100 (best). Of a smooth picture, which takes less than 0.2 bits
             per pixel, the file is that of a better quality if one of the next few takes no more.
         model: A model's folder, a loaded model, or None for the one that comes with vqzip.
         target_bpp: Bits per pixel of the whole file: at most this, and at most 3 % less unless

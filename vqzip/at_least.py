@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from vqzip.quality import HIGHEST_QUALITY, level_of_quality
 
-SMOOTH = 0.15
+SMOOTH = 0.2
 """Bits per pixel of a picture that is looked at more closely."""
 
 LARGEST = 2**20
