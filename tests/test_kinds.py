@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -83,7 +84,9 @@ def test_whatever_it_is_comes_back(model: CodecModel, name: str) -> None:
     if name in ("black", "white"):
         assert max(sizes) <= FLAT_BYTES
     else:
-        assert sizes[0] < sizes[1] < sizes[2]
+        # Of single pixels in turns, the first two hold the mean alone, which costs the same.
+        assert all(a < b or max(a, b) <= FLAT_BYTES for a, b in pairwise(sizes))
+        assert sizes[2] > FLAT_BYTES
 
 
 SLACK = 1.0
