@@ -178,9 +178,9 @@ class Joint(Stage):
         if self.encode is not None:
             level = self.encode.levels_of_qualities(level)
         result = pass_through(self.model, image, level, self.encode)
-        if self.model.training and self.encode is not None and self.config.train_encoder:
-            draw_to_codes(self.model, result, image, level, self.config)
         if self.model.training:
+            if self.encode is not None and self.config.train_encoder:
+                draw_to_codes(self.model, result, image, level, self.config)
             move_codebooks(self.model, result, level)
             if self.encode is None and self.steps % self.config.probe_steps == 0:
                 follow_sensitivity(self.model, result, image, level, self.config)
@@ -197,6 +197,7 @@ def draw_to_codes(
     lam = model.transform.config.lagrangian(level)
     found = curvature(vectors, result.image, image, lam, config.loss)
     off = latent - vectors.detach()
+    # Measured, it has no caution in it, which the loss takes out again.
     result.bottom.commitment = config.caution * (found * off.square()).sum((1, 2, 3))
 
 

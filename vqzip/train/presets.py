@@ -136,7 +136,7 @@ def _polish(train_encoder: bool = False) -> Preset:
 def _whole() -> Preset:
     """The same with the bottom map's encoder, at half of the others' rate."""
     polish = _polish(train_encoder=True)
-    return replace(polish, joint_optim=OptimConfig(adam_rate=4e-4, muon_rate=8e-4, slow_share=0.5))
+    return replace(polish, joint_optim=replace(polish.joint_optim, slow_share=0.5))
 
 
 def _encoder() -> Preset:

@@ -59,9 +59,10 @@ def quantize(
         found = [quantizer.vectors(k, at) for k, at in zip(codes, nearest, strict=True)]
         return torch.stack(found).view(b, c, h, w)
 
-    passed = latent.detach() if codes is None else latent
+    passed = latent
     if codes is None:
-        codes = _choose(latent.detach(), weight, quantizer, prior, gain, level, condition)
+        passed = latent.detach()
+        codes = _choose(passed, weight, quantizer, prior, gain, level, condition)
     with torch.no_grad():
         vectors = look_up(codes)
     context = vectors + (passed - passed.detach())  # the vectors to the bit
