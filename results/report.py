@@ -33,6 +33,7 @@ from vqzip.bench.crops import evenly  # noqa: E402
 from vqzip.codec import CodecModel, Codes  # noqa: E402
 from vqzip.entropy import Codes as CodeArray  # noqa: E402
 from vqzip.image import Picture, load  # noqa: E402
+from vqzip.layers import at_level  # noqa: E402
 from vqzip.model import Model  # noqa: E402
 from vqzip.prior import INPUT_LEVELS, INPUT_MAX, PixelCNN  # noqa: E402
 from vqzip.quality import level_of_quality  # noqa: E402
@@ -41,7 +42,6 @@ from vqzip.rate import Rate  # noqa: E402
 from vqzip.store import load_model, models_folder  # noqa: E402
 from vqzip.train.presets import PRESETS  # noqa: E402
 from vqzip.train.restore import restore  # noqa: E402
-from vqzip.vqvae import at_level  # noqa: E402
 
 MAPS = ("top", "bottom")
 

@@ -28,11 +28,11 @@ from vqzip.integer import (
     activate,
     shift_right,
 )
+from vqzip.layers import at_level
 from vqzip.layout import REACH, Ints, Layout
 from vqzip.model import Model
 from vqzip.prior import PixelCNN
 from vqzip.quantizer import Quantizer, natural_features
-from vqzip.vqvae import at_level
 
 pytest_plugins = ["tiny_fixtures"]
 

@@ -9,11 +9,11 @@ import tiny_model
 import torch
 from torch import Tensor, nn
 
+from vqzip.layers import at_level
 from vqzip.quantizer import natural_features
 from vqzip.train.joint import Joint, JointConfig, pass_through
 from vqzip.train.optim import OptimConfig, Optimizer
 from vqzip.train.quantize import quantize
-from vqzip.vqvae import at_level
 
 LEVEL = torch.tensor([5.0, 6.0])
 

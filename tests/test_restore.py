@@ -15,6 +15,7 @@ from vqzip.integer import Tensors
 from vqzip.model import Model
 from vqzip.train.export import export
 from vqzip.train.restore import restore
+from vqzip.vqvae import TransformConfig
 
 pytest_plugins = ["tiny_fixtures"]
 
@@ -50,15 +51,30 @@ def test_restored_prior_gives_what_the_model_gave(restored: Model, trained: Mode
     torch.testing.assert_close(first, second, atol=5e-3, rtol=5e-3)
 
 
-def test_a_model_may_grow_by_parts_that_start_as_nothing(exported: Path) -> None:
-    transform = dataclasses.replace(tiny_model.CONFIG.transform, refine_width=8)
-    grown = restore(exported, dataclasses.replace(tiny_model.CONFIG, transform=transform)).eval()
-    plain = restore(exported, tiny_model.CONFIG).eval()
+SHAPE = tiny_model.CONFIG.transform
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        dataclasses.replace(SHAPE, refine_width=8),
+        dataclasses.replace(SHAPE, modulated=True),
+    ],
+    ids=["refine", "modulated"],
+)
+def test_a_model_may_grow_by_parts_that_start_as_nothing(
+    exported: Path, transform: TransformConfig
+) -> None:
     image, level = tiny_model.pictures(1, 32, seed=2), torch.tensor([4.0])
-    h = grown.transform.decode_top(torch.zeros(1, 8, 2, 2), level)
-    vectors = grown.transform.bottom_latent(grown.transform.features(image, level), h, level)
-    decoded = [m.transform.decode(vectors, h, level).detach() for m in (plain, grown)]
-    assert torch.equal(*decoded)
+    seen = []
+    for config in (tiny_model.CONFIG, dataclasses.replace(tiny_model.CONFIG, transform=transform)):
+        t = restore(exported, config).eval().transform
+        h = t.decode_top(torch.zeros(1, 8, 2, 2), level)
+        vectors = t.bottom_latent(t.features(image, level), h, level)
+        seen.append((vectors.detach(), t.decode(vectors, h, level).detach()))
+    (vectors, decoded), (same_vectors, same) = seen
+    assert torch.equal(vectors, same_vectors)
+    assert torch.equal(decoded, same)
 
 
 def test_another_shape_is_refused(exported: Path) -> None:

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from tiny_model import pictures
 from torch import Tensor
 
-from vqzip.vqvae import Overlapping, Transform, TransformConfig, at_level
+from vqzip.layers import Modulation, Overlapping, at_level
+from vqzip.vqvae import Transform, TransformConfig
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,34 @@ def test_with_a_frozen_encoder_only_the_decoder_changes() -> None:
         for a, b in zip(latents(t, image, level), before, strict=True):
             assert torch.equal(a, b)
         assert not torch.equal(t.decode(before[2], before[1], level), decoded)
+
+
+def test_modulation_is_of_the_level_alone() -> None:
+    modulation = Modulation(levels=3, channels=2)
+    x = torch.ones(2, 2, 1, 1) * torch.tensor([10.0, 1000])[None, :, None, None]
+    assert torch.equal(modulation(x, torch.tensor([0.0, 2])), x), "it starts as nothing"
+    with torch.no_grad():
+        modulation.scale[:] = torch.tensor([[0.0, 1], [1, 2], [3, 5]])
+        modulation.offset[:] = torch.tensor([[4.0, 0], [8, 0], [16, 7]])
+    found = modulation(x, torch.tensor([0.5, 2]))[:, :, 0, 0]
+    assert found.tolist() == [[10 * 1.5 + 6, 1000 * 2.5], [10 * 4 + 16, 1000 * 6 + 7]]
+    assert list(Modulation(levels=0, channels=2).parameters()) == []
+
+
+def test_all_that_is_modulated_has_a_say() -> None:
+    config = TransformConfig(decoder_blocks=1, refine_width=8, modulated=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        t = Transform(config)
+        image, level = pictures(1, 32, seed=3), torch.tensor([3.5])
+        assert t.refine is not None
+        torch.nn.init.normal_(t.refine.residual.weight, std=0.1)
+        energy = reconstruct(t, image, level).square().sum()
+    tables = {name: x for name, x in t.named_parameters() if "modulation" in name}
+    assert list(tables) == [
+        f"{part}.modulation.{table}"
+        for part in ("decoder.0", "refine")
+        for table in ("scale", "offset")
+    ]
+    for slope in torch.autograd.grad(energy, list(tables.values())):
+        assert slope.abs().sum(1).bool().tolist() == [x in (3, 4) for x in range(9)]

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqzip.vqvae import at_level
+from vqzip.layers import at_level
 
 ACTIVATION_MAX = 6.0
 """Hidden activations are clamped to [0, ACTIVATION_MAX]."""

@@ -46,6 +46,8 @@ def check_config(config: dict[str, Any]) -> None:
 def _check_size(name: str, value: Any) -> None:
     if name == "lowest_lambda":
         meant = type(value) is float and 0 < value < 1
+    elif name == "modulated":
+        meant = type(value) is bool
     else:
         blocks = name.endswith("_blocks")
         least = 0 if blocks or name in ("refine_width", "fine_latents") else 1

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqzip.lapped import lapped_kernels
+from vqzip.layers import Blocks, Modulation, Overlapping, at_level, near_zero, train_last
 
 BOTTOM_STRIDE = 8
 TOP_STRIDE = 16
@@ -42,6 +43,8 @@ class TransformConfig:
     """
     refine_width: int = 0
     """Width of the decoder's last layers, at stride 4; none if zero."""
+    modulated: bool = False
+    """Whether the decoder's blocks, and its layers at stride 4, know the level."""
     levels: int = 9
     lowest_lambda: float = 0.0005
 
@@ -53,25 +56,6 @@ class TransformConfig:
         return self.lowest_lambda * torch.exp2(level)
 
 
-class Bottleneck(nn.Module):
-    """Residual 1x1 - 3x3 - 1x1 block; starts near the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(width, width // 2, 1)
-        self.mix = nn.Conv2d(width // 2, width // 2, 3, padding=1)
-        self.expand = nn.Conv2d(width // 2, width, 1)
-        with torch.no_grad():
-            self.expand.weight.mul_(0.1)
-            assert self.expand.bias is not None
-            nn.init.zeros_(self.expand.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any map (B, width, H, W) to one of the same shape."""
-        y: Tensor = self.expand(F.silu(self.mix(F.silu(self.reduce(x)))))
-        return x + y
-
-
 class Refine(nn.Module):
     """What the decoder adds to the lapped synthesis: two 3x3 layers at stride 4.
 
@@ -79,95 +63,28 @@ class Refine(nn.Module):
     smooth over the period of the blocks where an edge does not forbid it.  Starts as nothing.
     """
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, levels: int = 0) -> None:
+        """`levels` are those that it is modulated for, if any."""
         super().__init__()
         pixels = 3 * REFINE_STRIDE**2
         ratio = BOTTOM_STRIDE // REFINE_STRIDE
         self.ratio = ratio
         self.finer = nn.Conv2d(inputs, width * ratio**2, 1)
         self.mix = nn.Conv2d(pixels + width, width, 3, padding=1)
+        self.modulation = Modulation(levels, width)
         self.residual = nn.Conv2d(width, pixels, 3, padding=1)
         with torch.no_grad():
             nn.init.zeros_(self.residual.weight)
             assert self.residual.bias is not None
             nn.init.zeros_(self.residual.bias)
 
-    def forward(self, features: Tensor, image: Tensor) -> Tensor:
-        """Features (B, inputs, H/8, W/8) and an image (B, 3, H, W) to a better image."""
+    def forward(self, features: Tensor, image: Tensor, level: Tensor) -> Tensor:
+        """Features (B, inputs, H/8, W/8) and an image (B, 3, H, W) to a better one, at levels."""
         fine = F.pixel_shuffle(self.finer(features), self.ratio)
         packed = F.pixel_unshuffle(image, REFINE_STRIDE)
-        residual: Tensor = self.residual(F.silu(self.mix(torch.cat([packed, fine], 1))))
+        y = self.modulation(self.mix(torch.cat([packed, fine], 1)), level)
+        residual: Tensor = self.residual(F.silu(y))
         return image + F.pixel_shuffle(residual, REFINE_STRIDE)
-
-
-class Overlapping(nn.ConvTranspose2d):
-    """A transposed convolution with a kernel twice as wide as its stride, several times as fast.
-
-    As each pixel comes from two by two positions, it is a 2x2 convolution to the pixels of a block.
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__(inputs, outputs, 2 * stride, stride)
-        self.block = stride
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, (H + 1) * stride, (W + 1) * stride)."""
-        assert output_size is None
-        assert self.bias is not None
-        inputs, outputs, s = self.in_channels, self.out_channels, self.block
-        # From (i, o, half, y, half, x); the second half of a kernel is that of the position before.
-        halves = self.weight.reshape(inputs, outputs, 2, s, 2, s).flip(2, 4)
-        kernel = halves.permute(1, 3, 5, 0, 2, 4).reshape(outputs * s * s, inputs, 2, 2)
-        bias = self.bias.repeat_interleave(s * s)
-        return F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=1), s)
-
-
-class Blocks(nn.ModuleList):
-    """Bottlenecks one after the other; in training in bfloat16 if `mixed_precision` is set."""
-
-    mixed_precision = False
-
-    def __init__(self, width: int, count: int) -> None:
-        super().__init__(Bottleneck(width) for _ in range(count))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any map (B, width, H, W) to one of the same shape."""
-        mixed = self.mixed_precision and self.training
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
-            for block in self:
-                x = block(x)
-        return x.float()
-
-
-def _train_last(layer: nn.Conv2d, outputs: int) -> None:
-    """Have gradients reach the last outputs of a layer alone."""
-
-    def masked(gradient: Tensor) -> Tensor:
-        return torch.cat([torch.zeros_like(gradient[:-outputs]), gradient[-outputs:]])
-
-    for weight in layer.parameters():
-        weight.requires_grad_(True)
-        weight.register_hook(masked)  # type: ignore[no-untyped-call]
-
-
-def _near_zero(inputs: int, outputs: int, size: int = 1) -> nn.Conv2d:
-    """A convolution (its kernel as wide as its stride) that starts small, for structure on top."""
-    conv = nn.Conv2d(inputs, outputs, size, size)
-    with torch.no_grad():
-        conv.weight.mul_(0.1)
-        assert conv.bias is not None
-        nn.init.zeros_(conv.bias)
-    return conv
-
-
-def at_level(table: Tensor, level: Tensor) -> Tensor:
-    """Rows of a per-level table (levels, channels) at fractional `level` (batch,), interpolated.
-
-    Returns (batch, channels, 1, 1).
-    """
-    low = level.floor().clamp(0, len(table) - 2).long()
-    rows = torch.lerp(table[low], table[low + 1], (level - low)[:, None])
-    return rows[:, :, None, None]
 
 
 class Transform(nn.Module):
@@ -185,24 +102,27 @@ class Transform(nn.Module):
         fine = slice(config.bottom_latents - config.fine_latents, config.bottom_latents)
 
         analysed = width + config.fine_latents
+        modulated = config.levels if config.modulated else 0
         self.analysis = nn.Conv2d(3, analysed, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
         self.encoder = Blocks(width, config.encoder_blocks)
-        self.top_down = _near_zero(width, top, 2)
+        self.top_down = near_zero(width, top, 2)
         self.top_encoder = Blocks(top, config.top_blocks)
-        self.top_project = _near_zero(top, config.top_latents)
+        self.top_project = near_zero(top, config.top_latents)
 
-        self.top_embed = _near_zero(config.top_latents, top)
+        self.top_embed = near_zero(config.top_latents, top)
         self.top_decoder = Blocks(top, config.top_blocks)
-        self.top_up = _near_zero(top, 4 * width)
+        self.top_up = near_zero(top, 4 * width)
 
-        self.bottom_merge = _near_zero(2 * width, width)
+        self.bottom_merge = near_zero(2 * width, width)
         self.bottom_encoder = Blocks(width, config.bottom_blocks)
-        self.bottom_project = _near_zero(width, config.bottom_latents)
+        self.bottom_project = near_zero(width, config.bottom_latents)
 
-        self.decoder_merge = _near_zero(config.bottom_latents + width, width)
-        self.decoder = Blocks(width, config.decoder_blocks)
+        self.decoder_merge = near_zero(config.bottom_latents + width, width)
+        self.decoder = Blocks(width, config.decoder_blocks, modulated)
         self.synthesis = Overlapping(analysed, 3, BOTTOM_STRIDE)
-        self.refine = Refine(width, config.refine_width) if config.refine_width else None
+        self.refine = None
+        if config.refine_width:
+            self.refine = Refine(width, config.refine_width, modulated)
         with torch.no_grad():
             for lapped in (self.analysis, self.synthesis):
                 lapped.weight.copy_(torch.cat([kernels, kernels[fine]]))
@@ -259,16 +179,16 @@ class Transform(nn.Module):
         self.bottom_ungain.requires_grad_(True)
         self.decoder_scale.requires_grad_(True)
         if fine and self.config.fine_latents:
-            _train_last(self.analysis, self.config.fine_latents)
+            train_last(self.analysis, self.config.fine_latents)
             if bottom:
-                _train_last(self.bottom_project, self.config.fine_latents)
+                train_last(self.bottom_project, self.config.fine_latents)
 
     def features(self, image: Tensor, level: Tensor) -> Tensor:
         """Image (B, 3, H, W) to encoder features (B, 192 + fine_latents, H/8, W/8)."""
         overlap = BOTTOM_STRIDE // 2
         padded = F.pad(image - 0.5, (overlap,) * 4, mode="replicate")
         coarse, fine = self._split(self.analysis(padded))
-        features: Tensor = self.encoder(coarse) * (1 + at_level(self.encoder_scale, level))
+        features: Tensor = self.encoder(coarse, level) * (1 + at_level(self.encoder_scale, level))
         return torch.cat([features, fine], 1)
 
     def _split(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -278,20 +198,20 @@ class Transform(nn.Module):
     def top_latent(self, features: Tensor, level: Tensor) -> Tensor:
         """Features to the top latent (B, top_latents, H/16, W/16) in code units."""
         coarse, _ = self._split(features)
-        latent: Tensor = self.top_project(self.top_encoder(self.top_down(coarse)))
+        latent: Tensor = self.top_project(self.top_encoder(self.top_down(coarse), level))
         return latent * at_level(self.top_gain, level).exp()
 
     def decode_top(self, vectors: Tensor, level: Tensor) -> Tensor:
         """Top code vectors to what the bottom level knows of them, h (B, 192, H/8, W/8)."""
         x = vectors * at_level(self.top_ungain, level).exp()
-        x = self.top_decoder(self.top_embed(x))
+        x = self.top_decoder(self.top_embed(x), level)
         h: Tensor = F.pixel_shuffle(self.top_up(x), 2)
         return h
 
     def bottom_latent(self, features: Tensor, h: Tensor, level: Tensor) -> Tensor:
         """Features and h to the bottom latent (B, bottom_latents, H/8, W/8) in code units."""
         coarse, fine = self._split(features)
-        x = self.bottom_encoder(self.bottom_merge(torch.cat([coarse, h], 1)))
+        x = self.bottom_encoder(self.bottom_merge(torch.cat([coarse, h], 1)), level)
         latent: Tensor = self.bottom_project(x)
         latent = latent + F.pad(fine, (0, 0, 0, 0, latent.shape[1] - fine.shape[1], 0))
         return latent * at_level(self.bottom_gain, level).exp()
@@ -300,12 +220,12 @@ class Transform(nn.Module):
         """Bottom code vectors and h to the image (B, 3, H, W), not clamped to [0, 1]."""
         scaled = vectors * at_level(self.bottom_ungain, level).exp()
         x = self.decoder_merge(torch.cat([scaled, h], 1))
-        x = self.decoder(x * (1 + at_level(self.decoder_scale, level)))
+        x = self.decoder(x * (1 + at_level(self.decoder_scale, level)), level)
         fine = scaled[:, scaled.shape[1] - self.config.fine_latents :]
         margin = BOTTOM_STRIDE + BOTTOM_STRIDE // 2
         spread = F.pad(torch.cat([x, fine], 1), (1, 1, 1, 1), mode="replicate")
         image: Tensor = self.synthesis(spread)
         image = image[:, :, margin:-margin, margin:-margin]
         if self.refine is not None:
-            image = self.refine(x, image)
+            image = self.refine(x, image, level)
         return image + 0.5

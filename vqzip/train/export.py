@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from vqzip import integer
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import Tensors
+from vqzip.layers import at_level
 from vqzip.model import Model
 from vqzip.prior import ACTIVATION_MAX, INPUT_LEVELS, WEIGHT_MAX, CausalConv, PixelCNN
 from vqzip.quantizer import FEATURES, Quantizer, precision
-from vqzip.vqvae import at_level
 
 TILE = 128
 """Side of a tile in codes of the bottom map."""

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqzip.lapped import lapped_kernels
+from vqzip.layers import at_level
 from vqzip.model import Model, ModelConfig
 from vqzip.train import codebooks
 from vqzip.train.codebooks import CodebookConfig
 from vqzip.train.sensitivity import sensitivity
-from vqzip.vqvae import BOTTOM_STRIDE, at_level
+from vqzip.vqvae import BOTTOM_STRIDE
 
 MERGED = "transform.decoder_merge.weight"
 """Inputs of this layer are the bottom latents, then what the top map tells."""

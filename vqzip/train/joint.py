@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vqzip.layers import at_level
 from vqzip.masking import coarser, error_weight
 from vqzip.model import Model
 from vqzip.quantizer import Codebook, Quantizer
@@ -24,7 +25,6 @@ from vqzip.train.loop import Stage
 from vqzip.train.loss import LossConfig, rate_distortion_loss
 from vqzip.train.quantize import Quantized, quantize
 from vqzip.train.sensitivity import emphasis, sensitivity, structure_share
-from vqzip.vqvae import at_level
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from vqzip.layers import Blocks
 from vqzip.model import Model
-from vqzip.vqvae import Blocks
 
 
 def has_bfloat16() -> bool:

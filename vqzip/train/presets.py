@@ -22,7 +22,7 @@ class Preset:
 
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(
-            transform=TransformConfig(refine_width=48)
+            transform=TransformConfig(refine_width=48, modulated=True)
         ).with_latents((*PixelCNNConfig().slices, 32, 32), fine=64)
     )
     data: DataConfig = field(default_factory=DataConfig)
@@ -130,7 +130,8 @@ def _polish(train_encoder: bool = False) -> Preset:
     joint = JointConfig(
         train_encoder=train_encoder, file_codes=True, loss=LossConfig(structure=100.0)
     )
-    return Preset(joint=joint, joint_decay=1.0, relaxed_share=0.0)
+    # In bfloat16, a step of photo-whole takes a fifth longer, measured on Sapphire Rapids.
+    return Preset(joint=joint, joint_decay=1.0, relaxed_share=0.0, mixed_precision=False)
 
 
 def _whole() -> Preset:

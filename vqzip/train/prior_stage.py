@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vqzip.layers import at_level
 from vqzip.model import Model
 from vqzip.prior import PixelCNN
 from vqzip.quantizer import Quantizer, natural_features, precision
 from vqzip.train.loop import Stage
 from vqzip.train.vq import nearest_codes
-from vqzip.vqvae import at_level
 
 
 @torch.no_grad()

@@ -12,11 +12,11 @@ import math
 import torch
 from torch import Tensor
 
+from vqzip.layers import at_level
 from vqzip.model import Model
 from vqzip.quantizer import SMALLEST_SCALE
 from vqzip.train.loop import Stage
 from vqzip.train.loss import LossConfig, rate_distortion_loss
-from vqzip.vqvae import at_level
 
 
 def gaussian_bits(latent: Tensor, natural: Tensor) -> Tensor:

@@ -1,0 +1,121 @@
+"""Layers that the transform is made of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def at_level(table: Tensor, level: Tensor) -> Tensor:
+    """Rows of a per-level table (levels, channels) at fractional `level` (batch,), interpolated.
+
+    Returns (batch, channels, 1, 1).
+    """
+    low = level.floor().clamp(0, len(table) - 2).long()
+    rows = torch.lerp(table[low], table[low + 1], (level - low)[:, None])
+    return rows[:, :, None, None]
+
+
+class Modulation(nn.Module):
+    """Scales and offsets of channels, for each level (Perez et al. 2018, "FiLM"); starts as none.
+
+    One network for all rates is worse at each than one for it alone: a decoder of low rates has
+    much to smooth, one of high rates next to nothing.
+    """
+
+    def __init__(self, levels: int, channels: int) -> None:
+        """With no levels, all stays as it is."""
+        super().__init__()
+        self.levels = levels
+        if levels:
+            self.scale = nn.Parameter(torch.zeros(levels, channels))
+            self.offset = nn.Parameter(torch.zeros(levels, channels))
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """Any map (B, channels, H, W) to one of the same shape, at levels (B,)."""
+        if not self.levels:
+            return x
+        return x * (1 + at_level(self.scale, level)) + at_level(self.offset, level)
+
+
+class Bottleneck(nn.Module):
+    """Residual 1x1 - 3x3 - 1x1 block; starts near the identity."""
+
+    def __init__(self, width: int, levels: int = 0) -> None:
+        """`levels` are those that it is modulated for, if any."""
+        super().__init__()
+        self.reduce = nn.Conv2d(width, width // 2, 1)
+        self.modulation = Modulation(levels, width // 2)
+        self.mix = nn.Conv2d(width // 2, width // 2, 3, padding=1)
+        self.expand = nn.Conv2d(width // 2, width, 1)
+        with torch.no_grad():
+            self.expand.weight.mul_(0.1)
+            assert self.expand.bias is not None
+            nn.init.zeros_(self.expand.bias)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape, at levels (B,)."""
+        y = self.modulation(self.reduce(x), level)
+        change: Tensor = self.expand(F.silu(self.mix(F.silu(y))))
+        return x + change
+
+
+class Blocks(nn.ModuleList):
+    """Bottlenecks one after the other; in training in bfloat16 if `mixed_precision` is set."""
+
+    mixed_precision = False
+
+    def __init__(self, width: int, count: int, levels: int = 0) -> None:
+        super().__init__(Bottleneck(width, levels) for _ in range(count))
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """Any map (B, width, H, W) to one of the same shape, at levels (B,)."""
+        mixed = self.mixed_precision and self.training
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
+            for block in self:
+                x = block(x, level)
+        return x.float()
+
+
+class Overlapping(nn.ConvTranspose2d):
+    """A transposed convolution with a kernel twice as wide as its stride, several times as fast.
+
+    As each pixel comes from two by two positions, it is a 2x2 convolution to the pixels of a block.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 2 * stride, stride)
+        self.block = stride
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, (H + 1) * stride, (W + 1) * stride)."""
+        assert output_size is None
+        assert self.bias is not None
+        inputs, outputs, s = self.in_channels, self.out_channels, self.block
+        # From (i, o, half, y, half, x); the second half of a kernel is that of the position before.
+        halves = self.weight.reshape(inputs, outputs, 2, s, 2, s).flip(2, 4)
+        kernel = halves.permute(1, 3, 5, 0, 2, 4).reshape(outputs * s * s, inputs, 2, 2)
+        bias = self.bias.repeat_interleave(s * s)
+        return F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=1), s)
+
+
+def near_zero(inputs: int, outputs: int, size: int = 1) -> nn.Conv2d:
+    """A convolution (its kernel as wide as its stride) that starts small, for structure on top."""
+    conv = nn.Conv2d(inputs, outputs, size, size)
+    with torch.no_grad():
+        conv.weight.mul_(0.1)
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def train_last(layer: nn.Conv2d, outputs: int) -> None:
+    """Have gradients reach the last outputs of a layer alone."""
+
+    def masked(gradient: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(gradient[:-outputs]), gradient[-outputs:]])
+
+    for weight in layer.parameters():
+        weight.requires_grad_(True)
+        weight.register_hook(masked)  # type: ignore[no-untyped-call]
