@@ -338,7 +338,7 @@ def test_readme_tells_what_is_in_results(tmp_path: Path, capsys: Capture) -> Non
     runpy.run_path(str(results / "plot.py"), run_name="__main__")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     tables = capsys.readouterr().out.strip().split("\n\n")
-    assert len(tables) == 2
+    assert len(tables) == 3
     for table in tables:
         assert table in readme
     assert (results / "kodak.svg").read_text(encoding="utf-8").startswith("<svg")
