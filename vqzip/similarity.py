@@ -16,11 +16,11 @@ STABILIZERS = (0.01**2, 0.03**2)
 
 
 @lru_cache
-def _window_matrix(size: int) -> Tensor:
+def _window_matrix(size: int, precision: torch.dtype) -> Tensor:
     """The Gaussian window as a matrix (size - 10, size): filtering is two products with it."""
-    at = torch.arange(WINDOW, dtype=torch.float32) - WINDOW // 2
+    at = torch.arange(WINDOW, dtype=precision) - WINDOW // 2
     window = torch.exp(-at.square() / (2 * WINDOW_DEVIATION**2))
-    matrix = torch.zeros(size - WINDOW + 1, size)
+    matrix = torch.zeros(size - WINDOW + 1, size, dtype=precision)
     for row in range(len(matrix)):
         matrix[row, row : row + WINDOW] = window / window.sum()
     return matrix
@@ -28,7 +28,8 @@ def _window_matrix(size: int) -> Tensor:
 
 def window_mean(x: Tensor) -> Tensor:
     """Gaussian means (..., H - 10, W - 10) of maps (..., H, W), the windows of SSIM."""
-    return _window_matrix(x.shape[-2]) @ x @ _window_matrix(x.shape[-1]).T
+    rows, columns = (_window_matrix(side, x.dtype) for side in x.shape[-2:])
+    return rows @ x @ columns.T
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
