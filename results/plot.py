@@ -8,6 +8,7 @@ curves, and BD-rates of those qualities alone that take 0.12 to 1.3 bits per pix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +16,7 @@ from statistics import fmean
 from vqzip.bench.codecs import all_codecs
 from vqzip.bench.metrics import METRICS
 from vqzip.bench.plots import figure, to_svg
-from vqzip.bench.rates import compare
+from vqzip.bench.rates import bd_rate, compare
 from vqzip.bench.rows import Row, RowFile
 
 HERE = Path(__file__).parent
@@ -57,26 +58,23 @@ def main() -> None:
         for metric in METRICS.values()
         if all(getattr(row, metric.name) is not None for row in rows)
     ]
-    means = {
-        at: fmean(row.bpp for row in vqz if row.setting == at) for at in {r.setting for r in vqz}
-    }
     comparisons = [compare(rows, metric, "vqz") for metric in metrics]
     (HERE / "kodak.svg").write_text(to_svg(figure(comparisons, labels)), encoding="utf-8")
 
     print(markdown(list(qualities(vqz))), end="\n\n")
-    anchors = [name for name in labels if name != "vqz" and any(r.codec == name for r in rows)]
+    anchors = [name for name in labels if name != "vqz" and name in comparisons[0].curves]
 
-    def rates(head: str, some: list[Row]) -> Iterator[list[str]]:
-        yield [head, *(metric.label for metric in metrics)]
+    def rates(head: str, least: float = 0, most: float = math.inf) -> Iterator[list[str]]:
+        yield [head, *(comparison.metric.label for comparison in comparisons)]
         for anchor in anchors:
-            found = (compare(some, metric, anchor).rates["vqz"] for metric in metrics)
-            yield [labels[anchor], *map(str, found)]
+            found = []
+            for curves in (comparison.curves for comparison in comparisons):
+                points = [point for point in curves["vqz"] if least <= point.bpp <= most]
+                found.append(str(bd_rate(curves[anchor], points)))
+            yield [labels[anchor], *found]
 
-    print(markdown(list(rates("vqzip against", rows))), end="\n\n")
-    usual = [
-        row for row in rows if row.codec != "vqz" or USUAL[0] <= means[row.setting] <= USUAL[1]
-    ]
-    print(markdown(list(rates("at 0.12 to 1.3 bpp against", usual))))
+    print(markdown(list(rates("vqzip against"))), end="\n\n")
+    print(markdown(list(rates("at {} to {} bpp against".format(*USUAL), *USUAL))))
 
 
 if __name__ == "__main__":

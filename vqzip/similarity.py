@@ -16,11 +16,11 @@ STABILIZERS = (0.01**2, 0.03**2)
 
 
 @lru_cache
-def _window_matrix(size: int, precision: torch.dtype) -> Tensor:
+def _window_matrix(size: int, dtype: torch.dtype) -> Tensor:
     """The Gaussian window as a matrix (size - 10, size): filtering is two products with it."""
-    at = torch.arange(WINDOW, dtype=precision) - WINDOW // 2
+    at = torch.arange(WINDOW, dtype=dtype) - WINDOW // 2
     window = torch.exp(-at.square() / (2 * WINDOW_DEVIATION**2))
-    matrix = torch.zeros(size - WINDOW + 1, size, dtype=precision)
+    matrix = torch.zeros(size - WINDOW + 1, size, dtype=dtype)
     for row in range(len(matrix)):
         matrix[row, row : row + WINDOW] = window / window.sum()
     return matrix

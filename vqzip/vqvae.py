@@ -63,7 +63,7 @@ class Refine(nn.Module):
     smooth over the period of the blocks where an edge does not forbid it.  Starts as nothing.
     """
 
-    def __init__(self, inputs: int, width: int, levels: int = 0) -> None:
+    def __init__(self, inputs: int, width: int, levels: int) -> None:
         """`levels` are those that it is modulated for, if any."""
         super().__init__()
         pixels = 3 * REFINE_STRIDE**2
@@ -120,9 +120,8 @@ class Transform(nn.Module):
         self.decoder_merge = near_zero(config.bottom_latents + width, width)
         self.decoder = Blocks(width, config.decoder_blocks, modulated)
         self.synthesis = Overlapping(analysed, 3, BOTTOM_STRIDE)
-        self.refine = None
-        if config.refine_width:
-            self.refine = Refine(width, config.refine_width, modulated)
+        refined = config.refine_width
+        self.refine = Refine(width, refined, modulated) if refined else None
         with torch.no_grad():
             for lapped in (self.analysis, self.synthesis):
                 lapped.weight.copy_(torch.cat([kernels, kernels[fine]]))
