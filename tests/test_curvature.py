@@ -51,18 +51,18 @@ def test_structure_adds_to_it_by_its_weight() -> None:
     assert more - plain == pytest.approx(2 * (some - plain), rel=0.1)
 
 
-def test_a_channels_spread_is_not_in_the_gradient_and_all_else_is() -> None:
+def test_the_spread_of_a_samples_channel_is_not_in_the_gradient_and_all_else_is() -> None:
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(2, 3, 4, 4, generator=generator)
     latent[:, 2] = 0
     latent.requires_grad_()
     across = torch.randn(2, 3, 4, 4, generator=generator)
     held = latent.detach()
-    squares = held.square().sum((0, 2, 3), keepdim=True).clamp_min(1e-9)
-    across -= held * ((across * held).sum((0, 2, 3), keepdim=True) / squares)
+    squares = held.square().sum((2, 3), keepdim=True).clamp_min(1e-9)
+    across -= held * ((across * held).sum((2, 3), keepdim=True) / squares)
     grown = latent * 1.0
     hold_spread(grown)
-    factor = torch.tensor([3.0, -5.0, 7.0])[:, None, None]
+    factor = torch.tensor([[3.0, -5.0, 7.0], [-2.0, 4.0, 1.0]])[:, :, None, None]
     torch.autograd.backward((grown * (across + factor * held)).sum())
     assert latent.grad is not None
     torch.testing.assert_close(latent.grad, across)

@@ -149,6 +149,15 @@ def test_with_a_frozen_encoder_only_the_decoder_changes() -> None:
         assert not torch.equal(t.decode(before[2], before[1], level), decoded)
 
 
+def test_the_bottom_latent_learns_and_what_decodes_the_top_map_but_not_the_top_latent() -> None:
+    t = Transform(TransformConfig(encoder_blocks=1, top_blocks=1, decoder_blocks=1))
+    t.freeze_encoder(bottom=False)
+    trained = {name.partition(".")[0] for name, p in t.named_parameters() if p.requires_grad}
+    assert {"top_embed", "top_decoder", "top_up", "bottom_merge", "bottom_project"} <= trained
+    fixed = {"analysis", "encoder", "encoder_scale", "top_down", "top_encoder", "top_project"}
+    assert not (fixed | {"top_gain", "bottom_gain"}) & trained
+
+
 def test_modulation_is_of_the_level_alone() -> None:
     modulation = Modulation(levels=3, channels=2)
     x = torch.ones(2, 2, 1, 1) * torch.tensor([10.0, 1000])[None, :, None, None]

@@ -165,12 +165,14 @@ class Transform(nn.Module):
     def freeze_encoder(self, bottom: bool = True, fine: bool = False) -> None:
         """Keep all that codes depend on as it is, or all but what makes the bottom latent of it.
 
-        The decoder remains to be trained, and with `fine` what makes the fine latents alone.  The
-        gains stay in any case: the shapes of the codebooks are made for their scale.
+        That has what decodes the top map in it.  The decoder remains to be trained, and with `fine`
+        what makes the fine latents alone.  The gains stay in any case: the shapes of the codebooks
+        are made for their scale.
         """
         self.requires_grad_(False)
         trained = [self.decoder_merge, self.decoder, self.synthesis, self.refine]
         if not bottom:
+            trained += [self.top_embed, self.top_decoder, self.top_up]
             trained += [self.bottom_merge, self.bottom_encoder, self.bottom_project]
         for part in trained:
             if part is not None:

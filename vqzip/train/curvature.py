@@ -48,12 +48,12 @@ def curvature(
 
 
 def hold_spread(latent: Tensor) -> None:
-    """Take out of the gradient of latents (B, C, H, W) what would scale a channel up or down."""
+    """Take out of the gradient of latents (B, C, H, W) what would scale a sample's channel."""
     held = latent.detach()
-    squares = held.square().sum((0, 2, 3), keepdim=True).clamp_min(SMALLEST)
+    squares = held.square().sum((2, 3), keepdim=True).clamp_min(SMALLEST)
 
     def across(gradient: Tensor) -> Tensor:
-        along = (gradient * held).sum((0, 2, 3), keepdim=True)
+        along = (gradient * held).sum((2, 3), keepdim=True)
         return gradient - held * (along / squares)
 
     latent.register_hook(across)  # type: ignore[no-untyped-call]

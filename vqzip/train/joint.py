@@ -159,6 +159,9 @@ class Joint(Stage):
     # Latents that bits hold at zero have next to no gradient, and the optimizers make all
     # gradients equal: the codes would come to drift.
     slow = (
+        "transform.top_embed",
+        "transform.top_decoder",
+        "transform.top_up",
         "transform.bottom_merge",
         "transform.bottom_encoder",
         "transform.bottom_project",
