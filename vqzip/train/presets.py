@@ -140,6 +140,11 @@ def _whole() -> Preset:
     return replace(polish, joint_optim=replace(polish.joint_optim, slow_share=0.5))
 
 
+def _end() -> Preset:
+    """`photo-polish` at a quarter of its rates: from a mean of models."""
+    return replace(_polish(), joint_optim=OptimConfig(adam_rate=1e-4, muon_rate=2e-4))
+
+
 def _encoder() -> Preset:
     """The joint stage with the bottom map's encoder in it, too, from a model with codebooks."""
     return Preset(
@@ -157,6 +162,7 @@ PRESETS = {
     "photo-longer": _longer,
     "photo-polish": _polish,
     "photo-whole": _whole,
+    "photo-end": _end,
     "photo-encoder": _encoder,
     "photo-wider": _wider,
     "tiny": _tiny,
