@@ -1,10 +1,9 @@
 """The mean of the model that a stage started from and of checkpoints on its way.
 
-    python results/mean.py OUT CHECKPOINT... RUN
+    python results/mean.py RUN CHECKPOINT... OUT
 
-OUT is a folder for the model.  Checkpoints are copies of RUN/joint.pt, kept while it was written
-over, the last one last; RUN is the folder of the training, in which codebooks.pt is what the stage
-started from.
+RUN is the folder of the training, in which codebooks.pt is what the stage started from.
+Checkpoints are copies of RUN/joint.pt, kept while it was written over, the last one last.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ def at_checkpoint(run: Path, checkpoint: Path) -> Model:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("run", type=Path)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("out", type=Path)
     args = parser.parse_args()
     *before, model = (at_checkpoint(args.run, checkpoint) for checkpoint in args.checkpoints)
     make_mean(model, [load_start(args.run / "codebooks.pt")[0], *before])

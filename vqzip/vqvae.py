@@ -20,6 +20,15 @@ from vqzip.layers import Blocks, Modulation, Overlapping, at_level, near_zero, t
 BOTTOM_STRIDE = 8
 TOP_STRIDE = 16
 REFINE_STRIDE = 4
+BOTTOM_ENCODER = (
+    "top_embed",
+    "top_decoder",
+    "top_up",
+    "bottom_merge",
+    "bottom_encoder",
+    "bottom_project",
+)
+"""Parts of a transform that make the bottom latent of features and of the top map."""
 _BASIS = 3 * BOTTOM_STRIDE**2  # channels of the lapped transform
 
 
@@ -170,10 +179,10 @@ class Transform(nn.Module):
         are made for their scale.
         """
         self.requires_grad_(False)
-        trained = [self.decoder_merge, self.decoder, self.synthesis, self.refine]
+        trained: list[nn.Module | None] = [self.decoder_merge, self.decoder, self.synthesis]
+        trained.append(self.refine)
         if not bottom:
-            trained += [self.top_embed, self.top_decoder, self.top_up]
-            trained += [self.bottom_merge, self.bottom_encoder, self.bottom_project]
+            trained += map(self.get_submodule, BOTTOM_ENCODER)
         for part in trained:
             if part is not None:
                 part.requires_grad_(True)

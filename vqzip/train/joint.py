@@ -25,6 +25,7 @@ from vqzip.train.loop import Stage
 from vqzip.train.loss import LossConfig, rate_distortion_loss
 from vqzip.train.quantize import Quantized, quantize
 from vqzip.train.sensitivity import emphasis, sensitivity, structure_share
+from vqzip.vqvae import BOTTOM_ENCODER
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,7 @@ class Joint(Stage):
     sparse = True
     # Latents that bits hold at zero have next to no gradient, and the optimizers make all
     # gradients equal: the codes would come to drift.
-    slow = (
-        "transform.top_embed",
-        "transform.top_decoder",
-        "transform.top_up",
-        "transform.bottom_merge",
-        "transform.bottom_encoder",
-        "transform.bottom_project",
-    )
+    slow = tuple(f"transform.{part}" for part in BOTTOM_ENCODER)
 
     def __init__(self, model: Model, config: JointConfig) -> None:
         super().__init__()

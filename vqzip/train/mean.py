@@ -26,22 +26,17 @@ def make_mean(model: Model, others: Sequence[Model]) -> None:
     for name, own in model.state_dict().items():
         if own.is_floating_point() and ".codebooks." not in name:
             own.copy_(torch.stack([own, *(state[name] for state in states)]).mean(0))
-    for book, *same in zip(*map(_codebooks, (model, *others)), strict=True):
-        _mean_codewords(book, same)
+    for books in zip(*map(_codebooks, (model, *others)), strict=True):
+        _mean_codewords(*books)
 
 
 def _codebooks(model: Model) -> list[Codebook]:
-    quantizers = model.top_quantizer, model.bottom_quantizer
-    return [book for q in quantizers for at in range(len(q.config.groups)) for book in q.at(at)]
+    return [book for book in model.modules() if isinstance(book, Codebook)]
 
 
-def _mean_codewords(book: Codebook, others: Sequence[Codebook]) -> None:
-    count = torch.ones_like(book.bias)
-    codewords, bias = torch.zeros_like(book.codewords), torch.zeros_like(book.bias)
-    for other in others:
-        same = (book.labels == other.labels).all(2)
-        count += same
-        codewords += same[:, :, None] * (other.codewords - book.codewords)
-        bias += same * (other.bias - book.bias)
-    book.codewords.add_(codewords / count[:, :, None])
-    book.bias.add_(bias / count)
+def _mean_codewords(book: Codebook, *others: Codebook) -> None:
+    books = book, *others
+    same = torch.stack([(one.labels == book.labels).all(2) for one in books])
+    share = same / same.sum(0)
+    book.codewords.copy_((share[..., None] * torch.stack([b.codewords for b in books])).sum(0))
+    book.bias.copy_((share * torch.stack([b.bias for b in books])).sum(0))
