@@ -97,10 +97,26 @@ def _decode_map(
     return codes, vectors
 
 
+def _plain_counts(weights: Sequence[int]) -> list[int]:
+    """What the coder makes of weights."""
+    size, total = len(weights), sum(weights)
+    ends = [int(end * ((2**24 - size) / total)) for end in accumulate(weights)]
+    ends[-1] = 2**24 - size
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _filter(decoder: RangeDecoder, tensors: Tensors) -> list[int] | None:
+    """The coefficients of the filter that the stream ends with, None for no filter."""
+    if "wiener.weights" not in tensors or not decoder.get(_plain_counts([1, 1])):
+        return None
+    rows = tensors["wiener.weights"].tolist()
+    return [decoder.get(_plain_counts(row)) - len(row) // 2 for row in rows]
+
+
 def decode(
     tensors: Tensors, config: Mapping[str, Any], stream: bytes, width: int, height: int, level: int
-) -> tuple[list[Ints], list[Ints]]:
-    """Codes of the top and of the bottom map, (height, width, groups) for each slice."""
+) -> tuple[list[Ints], list[Ints], list[int] | None]:
+    """Codes of both maps, (height, width, groups) for each slice, and the filter's coefficients."""
     steps = config["steps"]
     trained = (level + steps // 2) // steps
 
@@ -119,4 +135,4 @@ def decode(
     slices, tile = config["bottom"]["slices"], config["tile"]
     bottom = reference_prior.Map(tensors, "bottom", slices, shape, tile, level, condition)
     bottom_codes, _ = _decode_map(decoder, bottom, books("bottom"))
-    return top_codes, bottom_codes
+    return top_codes, bottom_codes, _filter(decoder, tensors)

@@ -186,7 +186,7 @@ def test_the_reference_decodes_the_stream(
     codes = any_codes(model, width, height, level)
     stream = codec.pack(model, codes, level)
     config = json.loads((exported / "config.json").read_text())
-    top, bottom = reference_stream.decode(tensors, config, stream, width, height, level)
+    top, bottom, _ = reference_stream.decode(tensors, config, stream, width, height, level)
     for found, expected in zip(top + bottom, codes.top + codes.bottom, strict=True):
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 

@@ -217,7 +217,7 @@ def test_the_reference_decodes_files_of_the_shipped_model(
     shipped = models_folder() / "photo"
     tensors = load_file(shipped / "model.safetensors")
     config = json.loads((shipped / "config.json").read_text())
-    top, bottom = reference_stream.decode(tensors, config, stream, 40, 24, level)
+    top, bottom, _ = reference_stream.decode(tensors, config, stream, 40, 24, level)
     codes = unpack(model, stream, 40, 24, level)
     for found, expected in zip(top + bottom, codes.top + codes.bottom, strict=True):
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)

@@ -9,20 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 import vqzip
 from vqzip.codec import CodecModel, unpack
 from vqzip.container import unpack as unpack_container
 from vqzip.metadata import metadata_of
-from vqzip.store import load_model
+from vqzip.store import assemble, fingerprint, load_model, load_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
+FILTERED = GOLDEN / "filtered"
 CODES: dict[str, str] = json.loads((GOLDEN / "codes.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def model() -> CodecModel:
     return load_model(GOLDEN / "model")
+
+
+@pytest.fixture(scope="module")
+def filtering() -> CodecModel:
+    """The same with filters."""
+    tensors, config = load_tensors(GOLDEN / "model")
+    tensors |= load_file(FILTERED / "filters.safetensors")
+    return assemble(tensors, config, fingerprint(tensors, config))
 
 
 def test_model_is_the_one_the_files_were_made_with(model: CodecModel) -> None:
@@ -58,9 +68,26 @@ def test_alpha_and_metadata_are_in_a_golden_file() -> None:
     assert [chunk.type for chunk in parsed.chunks] == ["C", "A", "i", "e", "x"]
 
 
-@pytest.mark.parametrize("name", ["dot-q50", "gray-q50"])
-def test_every_truncation_and_flipped_byte_is_refused(name: str, model: CodecModel) -> None:
+def test_filters_and_filtered_pixels_are_the_same(filtering: CodecModel) -> None:
+    assert filtering.fingerprint.hex() == "6b0145ab884388c1"
+    data = (FILTERED / "photo-q60.vqz").read_bytes()
+    parsed = unpack_container(data)
+    header = parsed.header
+    codes = unpack(filtering, parsed.code_stream, header.width, header.height, header.level)
+    assert codes.filter is not None
+    assert codes.filter.tolist() == [0, 3, -7, 2]
+    with Image.open(FILTERED / "photo-q60.png") as image:
+        expected = np.asarray(image, np.int16)
+    decoded = np.asarray(vqzip.decompress(data, filtering), np.int16)
+    assert np.abs(decoded - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["dot-q50", "gray-q50", "filtered/photo-q60"])
+def test_every_truncation_and_flipped_byte_is_refused(
+    name: str, model: CodecModel, filtering: CodecModel
+) -> None:
     data = (GOLDEN / f"{name}.vqz").read_bytes()
+    model = filtering if name.startswith("filtered") else model
     for length in range(len(data)):
         with pytest.raises(vqzip.VqzError):
             vqzip.decompress(data[:length], model)

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from vqzip import schema
 from vqzip.integer import Tensors
 from vqzip.schema import check_config, check_tensors
 from vqzip.store import models_folder
@@ -93,6 +94,50 @@ def test_wrong_tensors(
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared
         check_tensors(tensors | {name: change(tensors[name])}, config)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("weights", lambda t: t[:, :6], "wiener.weights are 4 rows of 6"),
+        ("weights", lambda t: t[:0], "wiener.weights are 0 rows of 7"),
+        ("weights", lambda t: t.repeat(65, 0), "wiener.weights are 260 rows of 7"),
+        ("weights", lambda t: t.repeat(2, 0), "wiener.kernels is not float16 of shape [8, 3, 49]"),
+        ("weights", lambda t: t - 2**28, "wiener.weights are not 1 to 268435456 in each row"),
+        ("weights", lambda t: t // 2, "wiener.weights are not 1 to 268435456 in each row"),
+        ("weights", lambda t: t * 2, "wiener.weights are not 1 to 268435456 in each row"),
+        ("steps", lambda t: t[:64], "wiener.steps is not float32 of shape [129]"),
+        ("steps", lambda t: -t, "wiener.steps are not all above 0 and below 65536"),
+        ("steps", lambda t: t * np.float32(np.nan), "wiener.steps is not finite"),
+        ("kernels", lambda t: t[:, :, :48], "wiener.kernels is not float16 of shape [4, 3, 49]"),
+        ("kernels", lambda t: t * np.float16(np.inf), "wiener.kernels is not finite"),
+    ],
+)
+def test_wrong_filters(
+    golden: tuple[Tensors, dict[str, Any]],
+    name: str,
+    change: Callable[[Array], Array],
+    message: str,
+) -> None:
+    tensors, config = golden
+    filters: Tensors = {
+        "wiener.kernels": np.ones((4, 3, schema.TERMS), np.float16),
+        "wiener.steps": np.ones(129, np.float32),
+        "wiener.weights": np.full((4, 7), 2**28, np.int32),
+    }
+    check_tensors(tensors | filters, config)
+    key = f"wiener.{name}"
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared
+        check_tensors(tensors | filters | {key: change(filters[key])}, config)
+    assert str(caught.value) == message
+
+
+def test_filters_are_there_as_a_whole_or_not_at_all(golden: tuple[Tensors, dict[str, Any]]) -> None:
+    tensors, config = golden
+    with pytest.raises(ValueError, match=r"^wiener\.steps is not a tensor of a model$"):
+        check_tensors(tensors | {"wiener.steps": np.ones(129, np.float32)}, config)
+    with pytest.raises(KeyError):
+        check_tensors(tensors | {"wiener.weights": np.ones((4, 7), np.int32)}, config)
 
 
 def test_tensors_that_are_none_of_a_model(golden: tuple[Tensors, dict[str, Any]]) -> None:

@@ -25,7 +25,8 @@ from vqzip.threads import each
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform, TransformConfig
 
 Pixels = NDArray[np.uint8]
-Vectors = Callable[[slice], Floats]
+Positions = slice | NDArray[np.int64]
+Vectors = Callable[[Positions], Floats]
 """Code vectors (n, channels) of some positions of a map: those of a whole map need not be there."""
 
 BAND = 3 * 2**12  # positions of the top map in a band; about a fifth of a gigabyte
@@ -83,7 +84,7 @@ def synthesis_halo(config: TransformConfig) -> int:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Run networks on one thread, here and on threads that have not run any yet."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -93,10 +94,10 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _as_map(vectors: Floats, width: int) -> Tensor:
-    """(H * width, C) to (1, C, H, width), channels last in memory."""
+def as_map(vectors: Floats, width: int, count: int = 1) -> Tensor:
+    """(count * H * width, C) to (count, C, H, width), channels last in memory."""
     rows = torch.from_numpy(np.ascontiguousarray(vectors))
-    return rows.view(1, -1, width, vectors.shape[1]).permute(0, 3, 1, 2)
+    return rows.view(count, -1, width, vectors.shape[1]).permute(0, 3, 1, 2)
 
 
 class Analysis:
@@ -142,7 +143,7 @@ class Analysis:
             inside = band.crop(of_band(band), scale)[0, :channels].flatten(1).T
             latent[band.start * positions : band.stop * positions] = inside.numpy()
 
-        with _one_thread():
+        with one_thread():
             each(work, self.bands)
         return latent
 
@@ -166,7 +167,7 @@ class Analysis:
         t, width = self.transform, self.shape[1]
 
         def latent(band: Band) -> Tensor:
-            h = t.decode_top(_as_map(band.of(top_vectors, width), width), self.level)
+            h = t.decode_top(as_map(band.of(top_vectors, width), width), self.level)
             return t.bottom_latent(self._features(band), h, self.level)
 
         return self._latent(channels, _RATIO, latent)
@@ -174,18 +175,28 @@ class Analysis:
 
 @torch.inference_mode()
 def synthesise(
-    transform: Transform, top: Vectors, bottom: Vectors, size: tuple[int, int], level: Tensor
+    transform: Transform,
+    top: Vectors,
+    bottom: Vectors,
+    size: tuple[int, int],
+    level: Tensor,
+    finish: Callable[[Tensor], Tensor] | None = None,
 ) -> Pixels:
-    """Code vectors of both maps to pixels (H, W, 3); `size` is (H, W)."""
+    """Code vectors of both maps to pixels (H, W, 3); `size` is (H, W).
+
+    `finish` is done to images (1, 3, H, W) in [0, 1] at last, and looks less than 16 pixels around.
+    """
     rows, columns = (-(-side // TOP_STRIDE) for side in size)
     pixels = np.empty((*size, 3), np.uint8)
-    for band in bands(rows, columns, synthesis_halo(transform.config)):
+    for band in bands(rows, columns, synthesis_halo(transform.config) + int(finish is not None)):
         wider = band.wider(transform.config.top_blocks, rows)
-        h = transform.decode_top(_as_map(wider.of(top, columns), columns), level)
+        h = transform.decode_top(as_map(wider.of(top, columns), columns), level)
         h = replace(wider, start=band.first, stop=band.last).crop(h, _RATIO)
-        vectors = _as_map(band.of(bottom, columns * _RATIO**2), columns * _RATIO)
-        image = band.crop(transform.decode(vectors, h, level), TOP_STRIDE)[0]
-        image = image.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+        vectors = as_map(band.of(bottom, columns * _RATIO**2), columns * _RATIO)
+        image = transform.decode(vectors, h, level).clamp_(0, 1)
+        if finish is not None:
+            image = finish(image).clamp_(0, 1)
+        image = band.crop(image, TOP_STRIDE)[0].mul(255).round_().to(torch.uint8)
         target = pixels[band.start * TOP_STRIDE : band.stop * TOP_STRIDE]
         target[:] = image.permute(1, 2, 0)[: len(target), : size[1]].numpy()
     return pixels

@@ -44,11 +44,13 @@ class Search:
     """Above 1, more bits than the level would take are spent on codes that are closer."""
     passes: int = 0
     """How often a map is chosen again, knowing what its codes cost those after them."""
+    filters: bool = True
+    """Whether the picture is decoded to find a filter for it, if the model has filters."""
 
     @classmethod
     def at_effort(cls, effort: int, fidelity: float = 1.0) -> Search:
         """What an effort, 0 to 9, comes to."""
-        return cls(effort > 0, fidelity, max(effort - 1, 0))
+        return cls(effort > 0, fidelity, max(effort - 1, 0), effort > 0)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vqzip import bands, codemap
-from vqzip.bands import Pixels, Vectors
+from vqzip.bands import Pixels, Positions, Vectors
 from vqzip.choice import Latents, Search, choose
 from vqzip.codemap import CodeMap, CodeSource
 from vqzip.entropy import Codes as CodeArray
@@ -18,6 +19,8 @@ from vqzip.errors import VqzError
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
 from vqzip.threads import each
 from vqzip.vqvae import TOP_STRIDE, Transform
+from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
+from vqzip.windows import Window, windows
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
@@ -36,15 +39,18 @@ class CodecModel:
     top: CodeMap
     bottom: CodeMap
     lift: Lift
+    bank: FilterBank | None = None
+    """None in models whose pictures have no filter."""
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Both code maps of a picture; shapes in positions."""
+    """Both code maps of a picture, and its filter, if it has one; shapes in positions."""
 
     shape: tuple[int, int]  # of the top map
     top: list[CodeArray]
     bottom: list[CodeArray]
+    filter: Coefficients | None = None
 
     @property
     def bottom_shape(self) -> tuple[int, int]:
@@ -77,7 +83,7 @@ def _level(model: CodecModel, level: int) -> Tensor:
 def _vectors(code_map: CodeMap, codes: list[CodeArray], level: int) -> Vectors:
     """Code vectors in code units."""
 
-    def of(positions: slice) -> Floats:
+    def of(positions: Positions) -> Floats:
         vectors = code_map.vectors([c[positions] for c in codes], level)
         scaled: Floats = vectors.astype(np.float32) * np.float32(1 / CODEWORD_ONE)
         return scaled
@@ -133,19 +139,61 @@ def begin(
 
 def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> Codes:
     """Pixels (H, W, 3) to codes."""
-    return begin(model, pixels, level, search).finish(model, search)
+    codes = begin(model, pixels, level, search).finish(model, search)
+    return with_filter(model, pixels, codes, level, search)
+
+
+def statistics(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> Statistics:
+    """What the filter of a picture is found from: that of windows, decoded."""
+    top, bottom = (_vectors(m, c, level) for m, c in _maps(model, codes))
+    at, (rows, columns) = _level(model, level), codes.shape
+
+    @torch.inference_mode()
+    def of(window: Window) -> Statistics:
+        torch.set_num_threads(1)
+        image = window.synthesise(model.transform, top, bottom, columns, at)
+        return Statistics.of(*window.compared(image, pixels, REACH))
+
+    with bands.one_thread():
+        return Statistics.joined(each(of, windows(rows, columns, model.transform)))
+
+
+def worth(model: CodecModel, level: int) -> float:
+    """Bits for a squared error of 1 in a pixel, colours summed up."""
+    # Distortion is in 8-bit values, and the mean over colours.
+    return float(model.transform.config.lagrangian(_level(model, level))) * 255**2 / 3
+
+
+def with_filter(
+    model: CodecModel, pixels: Pixels, codes: Codes, level: int, search: Search = DEFAULT
+) -> Codes:
+    """Codes with the filter that is best for pixels (H, W, 3), if the model has filters."""
+    if model.bank is None or not search.filters:
+        return codes
+    height, width, _ = pixels.shape
+    found, bits = statistics(model, pixels, codes, level), worth(model, level) * height * width
+    return replace(codes, filter=model.bank.fit(found, level, bits))
+
+
+def _maps(model: CodecModel, codes: Codes) -> tuple[tuple[CodeMap, list[CodeArray]], ...]:
+    return (model.top, codes.top), (model.bottom, codes.bottom)
 
 
 def synthesise(model: CodecModel, codes: Codes, width: int, height: int, level: int) -> Pixels:
     """Codes to pixels (height, width, 3)."""
-    top = _vectors(model.top, codes.top, level)
-    bottom = _vectors(model.bottom, codes.bottom, level)
-    return bands.synthesise(model.transform, top, bottom, (height, width), _level(model, level))
+    top, bottom = (_vectors(m, c, level) for m, c in _maps(model, codes))
+    size, at, finish = (height, width), _level(model, level), None
+    if model.bank is not None and codes.filter is not None:
+        finish = partial(model.bank.filtered, coefficients=codes.filter, level=level)
+    return bands.synthesise(model.transform, top, bottom, size, at, finish)
 
 
-def _finish(encoder: Encoder, shape: tuple[int, int]) -> bytes:
+def _finish(model: CodecModel, encoder: Encoder, codes: Codes) -> bytes:
+    """The stream, both maps being in it."""
+    if model.bank is not None:
+        model.bank.put(codes.filter, encoder)
     # Words beyond the end are zeros, so that more of them change nothing.
-    return encoder.finish().ljust(_least_bytes(shape), b"\0")
+    return encoder.finish().ljust(_least_bytes(codes.shape), b"\0")
 
 
 def pack(model: CodecModel, codes: Codes, level: int) -> bytes:
@@ -153,7 +201,7 @@ def pack(model: CodecModel, codes: Codes, level: int) -> bytes:
     encoder, condition = Encoder(), _condition(model, codes.top, codes.shape, level)
     codemap.encode(model.top, codes.top, codes.shape, level, None, encoder)
     codemap.encode(model.bottom, codes.bottom, codes.bottom_shape, level, condition, encoder)
-    return _finish(encoder, codes.shape)
+    return _finish(model, encoder, codes)
 
 
 def cross_entropy(model: CodecModel, codes: Codes, level: int) -> tuple[float, float]:
@@ -212,6 +260,8 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
     decoder, shape = _decoder(stream, width, height), top_shape(width, height)
     top = read_top(model, shape, level, decoder)
     codes = read_bottom(model, top, shape, level, decoder)
+    if model.bank is not None:
+        codes = replace(codes, filter=model.bank.get(decoder))
     decoder.count()
     if len(stream) > _least_bytes(shape):
         decoder.finish()
@@ -222,7 +272,7 @@ def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAU
     """Pixels (H, W, 3) to a code stream at a position of the quality scale."""
     encoder = Encoder()
     codes = begin(model, pixels, level, search, encoder).finish(model, search, encoder)
-    return _finish(encoder, codes.shape)
+    return _finish(model, encoder, with_filter(model, pixels, codes, level, search))
 
 
 def decode(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Pixels:
@@ -238,7 +288,8 @@ def preview(model: CodecModel, stream: bytes, width: int, height: int, level: in
     _, codes = unpack_top(model, stream, width, height, level)
     top, channels = _vectors(model.top, codes, level), model.bottom.prior.channels
 
-    def nothing(positions: slice) -> Floats:
+    def nothing(positions: Positions) -> Floats:
+        assert isinstance(positions, slice)
         return np.zeros((positions.stop - positions.start, channels), np.float32)
 
     return bands.synthesise(model.transform, top, nothing, (height, width), _level(model, level))

@@ -11,12 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import SCALE_HIGHEST, SCALE_LOWEST, SCALE_STEP, Tensors
 
 WIDEST, MOST_BLOCKS = 1024, 64  # a configuration beyond these would only exhaust memory
 WIDEST_TILE, MOST_CODEWORDS = 2**15, 4096
+
+MOST_KERNELS = 256
+WEIGHTS, STEPS = "wiener.weights", "wiener.steps"
+LARGEST_WEIGHT = 2**28  # of the coder's, so that it knows what codes take at least
+LARGEST_STEP = 2**16  # so that pixels are finite
+TERMS = 49  # of a filter and a colour, `wiener.TERMS`
 
 Entry = tuple[str, str, tuple[int, ...]]  # name, type, shape
 
@@ -77,8 +84,17 @@ def check_tensors(tensors: Tensors, config: dict[str, Any]) -> None:
         kind, shape = expected[name]
         if (tensors[name].dtype.name, tensors[name].shape) != (kind, shape):
             raise ValueError(f"{name} is not {kind} of shape {list(shape)}")
-        if kind == "float32" and not np.isfinite(tensors[name]).all():
+        if kind.startswith("float") and not np.isfinite(tensors[name]).all():
             raise ValueError(f"{name} is not finite")
+    if WEIGHTS in tensors:
+        _check_filters(tensors[WEIGHTS], tensors[STEPS])
+
+
+def _check_filters(weights: NDArray[Any], steps: NDArray[Any]) -> None:
+    if weights.min() < 1 or (weights.max(1) != LARGEST_WEIGHT).any():
+        raise ValueError(f"{WEIGHTS} are not 1 to {LARGEST_WEIGHT} in each row")
+    if not 0 < steps.min() <= steps.max() < LARGEST_STEP:
+        raise ValueError(f"{STEPS} are not all above 0 and below {LARGEST_STEP}")
 
 
 def _prior(tensors: Tensors, config: dict[str, Any]) -> Iterator[Entry]:
@@ -91,6 +107,8 @@ def _prior(tensors: Tensors, config: dict[str, Any]) -> Iterator[Entry]:
     yield from _linear("lift.0", first, 9 * top)
     yield from _linear("lift.1", second, 9 * first)
     yield from _linear("lift.2", 4 * condition, second)
+    if WEIGHTS in tensors:
+        yield from _filters(tensors)
 
 
 def _map(tensors: Tensors, config: dict[str, Any], which: str, channels: int) -> Iterator[Entry]:
@@ -114,6 +132,15 @@ def _map(tensors: Tensors, config: dict[str, Any], which: str, channels: int) ->
         yield from _linear(f"{which}.head.{i}", 4 * size, inner)
         for level in range(levels):
             yield from _codebook(tensors, f"{which}.codebook.{level}.{i}", size)
+
+
+def _filters(tensors: Tensors) -> Iterator[Entry]:
+    count, values = tensors[WEIGHTS].shape
+    if not 0 < count <= MOST_KERNELS or values % 2 == 0 or values > MOST_CODEWORDS:
+        raise ValueError(f"{WEIGHTS} are {count} rows of {values}")
+    yield "wiener.kernels", "float16", (count, 3, TERMS)
+    yield STEPS, "float32", (MAX_LEVEL + 1,)
+    yield WEIGHTS, "int32", (count, values)
 
 
 def _linear(name: str, outputs: int, inputs: int) -> Iterator[Entry]:

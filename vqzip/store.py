@@ -132,6 +132,7 @@ def assemble(tensors: Tensors, config: dict[str, Any], name: bytes = b"") -> Cod
     from vqzip.entropy import CodebookTable
     from vqzip.integer import IntegerPixelCNN, Lift
     from vqzip.vqvae import Transform, TransformConfig
+    from vqzip.wiener import FilterBank
 
     def code_map(which: str, tile: int) -> CodeMap:
         slices = tuple(config[which]["slices"])
@@ -162,10 +163,18 @@ def assemble(tensors: Tensors, config: dict[str, Any], name: bytes = b"") -> Cod
         if key.startswith("transform.")
     }
     transform.load_state_dict(weights, assign=True)
+    bank = None
+    if "wiener.kernels" in tensors:
+        bank = FilterBank(
+            kernels=tensors["wiener.kernels"].astype(np.float32),
+            steps=tensors["wiener.steps"].astype(np.float32),
+            weights=tensors["wiener.weights"].astype(np.float64),
+        )
     return CodecModel(
         fingerprint=name,
         transform=transform.eval().requires_grad_(False),
         top=code_map("top", config["tile"] // 2),
         bottom=code_map("bottom", config["tile"]),
         lift=Lift(tensors),
+        bank=bank,
     )

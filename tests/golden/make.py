@@ -10,17 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import profiles
+from numpy.typing import NDArray
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import vqzip
-from vqzip.codec import Codes, unpack
+from vqzip.codec import CodecModel, Codes, unpack
 from vqzip.container import unpack as unpack_container
 from vqzip.image import to_bytes
 from vqzip.metadata import Metadata
-from vqzip.store import load_model
+from vqzip.store import assemble, fingerprint, load_model, load_tensors
 
 HERE = Path(__file__).parent
 PICTURES = {"photo-q20": 20, "photo-q60": 60, "photo-q100": 100, "gray-q50": 50, "dot-q50": 50}
@@ -46,6 +49,34 @@ def cutout(photo: Image.Image) -> Image.Image:
     metadata = Metadata(profiles.red_is_green(), exif.tobytes()[6:], b"<xmp/>")
     image.info.update(metadata.info())
     return image
+
+
+def with_filters() -> CodecModel:
+    """The golden model with the golden filters."""
+    tensors, config = load_tensors(HERE / "model")
+    tensors |= load_file(HERE / "filtered" / "filters.safetensors")
+    return assemble(tensors, config, fingerprint(tensors, config))
+
+
+def make_filtered(photo: Image.Image) -> None:
+    """A file whose picture has a filter, and what that is."""
+    folder = HERE / "filtered"
+    if folder.exists():
+        return
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    weights = rng.integers(2**16, 2**27, (4, 15)).astype(np.int32)
+    weights[:, 7] = 2**28
+    filters: dict[str, NDArray[Any]] = {
+        "wiener.kernels": rng.normal(0, 0.01, (4, 3, 49)).astype(np.float16),
+        "wiener.steps": np.linspace(1, 0.5, 129, dtype=np.float32),
+        "wiener.weights": weights,
+    }
+    save_file(filters, folder / "filters.safetensors")
+    model = with_filters()
+    data = vqzip.compress(photo, 60, model)
+    (folder / "photo-q60.vqz").write_bytes(data)
+    (folder / "photo-q60.png").write_bytes(to_bytes(vqzip.decompress(data, model), "PNG"))
 
 
 def main() -> None:
@@ -75,6 +106,7 @@ def main() -> None:
             header.height,
             header.width,
         )
+    make_filtered(sources["photo"].crop((40, 20, 90, 60)))
     (HERE / "codes.json").write_text(json.dumps(digests, indent=1) + "\n")
 
 

@@ -1,0 +1,352 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference_stream
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_codec import SIZES, any_codes, assert_equal, use_threads
+from tiny_model import picture
+from torch import Tensor
+
+from vqzip import bands, codec, schema, store, wiener, windows
+from vqzip.bands import Band
+from vqzip.choice import Search
+from vqzip.codec import CodecModel
+from vqzip.entropy import Counter, Decoder, Encoder
+from vqzip.integer import Tensors
+from vqzip.wiener import REACH, TAPS, TERMS, FilterBank, Statistics
+from vqzip.windows import Window
+
+pytest_plugins = ["tiny_fixtures"]
+
+KERNELS, LARGEST = 6, 5
+
+
+def bank_of(kernels: int = KERNELS, seed: int = 0) -> FilterBank:
+    """Filters that change pictures by some hundredths."""
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(2**20, 2**27, (kernels, 2 * LARGEST + 1)).astype(float)
+    weights[:, LARGEST] = 2**28
+    drawn = rng.normal(0, 0.02, (kernels, 3, TERMS)).astype(np.float16).astype(np.float32)
+    return FilterBank(drawn, np.linspace(1, 0.5, 129, dtype=np.float32), weights)
+
+
+@pytest.fixture(scope="module")
+def bank() -> FilterBank:
+    return bank_of()
+
+
+@pytest.fixture(scope="module")
+def filters(bank: FilterBank) -> Tensors:
+    return {
+        "wiener.kernels": bank.kernels.astype(np.float16),
+        "wiener.steps": bank.steps,
+        "wiener.weights": bank.weights.astype(np.int32),
+    }
+
+
+@pytest.fixture(scope="module")
+def filtering(model: CodecModel, bank: FilterBank) -> CodecModel:
+    """The tiny model with filters."""
+    return replace(model, bank=bank)
+
+
+def image(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def corrected(bank: FilterBank, x: Tensor, coefficients: list[int], level: int) -> Tensor:
+    """A filtered image as FORMAT.md says it, pixel by pixel."""
+    f = np.tensordot(np.array(coefficients) * bank.steps[level].astype(float), bank.kernels, 1)
+    out, image = x.clone().double(), x.double()
+    pairs = [(0, 1), (0, 2), (0, 3), *((1, dx) for dx in range(-2, 3))]
+    pairs += [(2, -1), (2, 0), (2, 1), (3, 0)]
+    for i in range(3, x.shape[1] - 3):
+        for j in range(3, x.shape[2] - 3):
+            here = image[:, i, j]
+            around = [image[:, i + a, j + b] + image[:, i - a, j - b] - 2 * here for a, b in pairs]
+            detail = torch.cat(around).sum() / 72
+            r, g, b = here - 0.5
+            products = [
+                r * r,
+                r * g,
+                r * b,
+                g * g,
+                g * b,
+                b * b,
+                r * detail,
+                g * detail,
+                b * detail,
+            ]
+            terms = torch.cat([torch.tensor([0.125]), here - 0.5, *around, torch.stack(products)])
+            out[:, i, j] += torch.from_numpy(f) @ terms
+    return out
+
+
+def test_there_are_as_many_terms_as_the_format_says() -> None:
+    assert TERMS == schema.TERMS == 49
+    assert len(TAPS) == 12
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (9, 14), (20, 11)])
+def test_a_filtered_image_is_what_the_format_says(
+    bank: FilterBank, height: int, width: int
+) -> None:
+    x, coefficients = image(height, width), np.array([3, -5, 0, 1, -2, 4], np.int32)
+    found = bank.filtered(x[None], coefficients, 64)[0]
+    torch.testing.assert_close(found, corrected(bank, x, coefficients.tolist(), 64).float())
+    assert (found != x)[:, 3:-3, 3:-3].all()
+    found[:, 3:-3, 3:-3] = x[:, 3:-3, 3:-3]
+    assert torch.equal(found, x)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 100), (100, 6), (1, 1)])
+def test_an_image_without_inner_pixels_stays_as_it_is(
+    bank: FilterBank, height: int, width: int
+) -> None:
+    x = image(height, width)[None]
+    assert torch.equal(bank.filtered(x, np.full(KERNELS, 5, np.int32), 0), x)
+
+
+def test_statistics_are_those_of_the_terms_that_a_filter_is_linear_in(bank: FilterBank) -> None:
+    """Filtered, an image lacks what they say."""
+    x, y = image(20, 30), image(20, 30, seed=1)
+    found, coefficients = Statistics.of(x, y), np.array([2, -1, 0, 5, -3, 1], np.int32)
+    assert found.count == 14 * 24
+    f = np.tensordot(coefficients * bank.steps[9].astype(float), bank.kernels, 1)
+    predicted = np.einsum("ct,tu,cu", f, found.products, f) - 2 * np.einsum(
+        "ct,tc", f, found.wanted
+    )
+    inner = slice(REACH, -REACH)
+    before, after = (
+        float((z - y)[:, inner, inner].double().square().sum()) / found.count
+        for z in (x, bank.filtered(x[None], coefficients, 9)[0])
+    )
+    assert after - before == pytest.approx(predicted, rel=1e-5)
+
+
+def test_statistics_of_parts_are_those_of_all_their_pixels() -> None:
+    x, y = image(30, 16), image(30, 16, seed=1)
+    whole = Statistics.of(x, y)
+    # Inner pixels are rows 3 to 26: these parts have 3 to 12 and 13 to 26.
+    parts = [Statistics.of(x[:, :16], y[:, :16]), Statistics.of(x[:, 10:], y[:, 10:])]
+    joined = Statistics.joined([*parts, Statistics.of(x[:, :6], y[:, :6])])
+    assert joined.count == whole.count == 24 * 10
+    np.testing.assert_allclose(joined.products, whole.products, atol=1e-6)
+    np.testing.assert_allclose(joined.wanted, whole.wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_filter_that_a_picture_was_made_with_is_found(bank: FilterBank, seed: int) -> None:
+    x = image(40, 40, seed)
+    coefficients = np.random.default_rng(seed).integers(-LARGEST, LARGEST + 1, KERNELS)
+    coefficients[0] = LARGEST  # not none
+    wanted = bank.filtered(x[None], coefficients.astype(np.int32), 30)[0]
+    found = bank.fit(Statistics.of(x, wanted), 30, worth=1e9)
+    assert found is not None
+    assert found.dtype == np.int32
+    assert found.tolist() == coefficients.tolist()
+
+
+def test_a_filter_that_is_not_worth_its_bits_is_none(bank: FilterBank) -> None:
+    statistics = Statistics.of(image(40, 40), image(40, 40, seed=1))
+    assert bank.fit(statistics, 30, worth=1e-3) is None
+    assert (
+        bank.fit(Statistics.joined([Statistics.of(image(6, 9), image(6, 9))]), 30, worth=1e9)
+        is None
+    )
+
+
+@pytest.mark.parametrize("worth", [100.0, 1000.0, 10000.0])
+def test_a_filter_costs_less_than_it_gains(bank: FilterBank, worth: float) -> None:
+    x = image(40, 40)
+    y = bank.filtered(x[None], np.array([2, 1, 0, -3, 0, 1], np.int32), 30)[0]
+    y = y + 0.05 * image(40, 40, seed=2)
+    found = bank.fit(Statistics.of(x, y), 30, worth)
+    assert found is not None
+    counter = Counter()
+    bank.put(found, counter)
+    inner = slice(REACH, -REACH)
+    before, after = (
+        float((z - y)[:, inner, inner].square().sum()) / 34**2
+        for z in (x, bank.filtered(x[None], found, 30)[0])
+    )
+    # A bit of these says that there is one.
+    assert counter.bits - 1 < worth * (before - after)
+
+
+@given(st.lists(st.integers(-LARGEST, LARGEST), min_size=KERNELS, max_size=KERNELS) | st.none())
+def test_any_filter_survives(coefficients: list[int] | None) -> None:
+    bank, encoder = bank_of(), Encoder()
+    bank.put(None if coefficients is None else np.array(coefficients, np.int32), encoder)
+    found = bank.get(Decoder(encoder.finish()))
+    assert (None if found is None else found.tolist()) == coefficients
+
+
+# In the codec.
+
+
+@pytest.mark.parametrize("level", [0, 64, 128])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_filters_of_pictures_survive(
+    filtering: CodecModel, width: int, height: int, level: int
+) -> None:
+    pixels = picture(width, height)
+    codes = codec.analyse(filtering, pixels, level)
+    stream = codec.pack(filtering, codes, level)
+    found = codec.unpack(filtering, stream, width, height, level)
+    assert_equal(found, codes)
+    assert (found.filter is None) == (codes.filter is None)
+    if found.filter is not None and codes.filter is not None:
+        assert found.filter.tolist() == codes.filter.tolist()
+    assert codec.encode(filtering, pixels, level) == stream
+    decoded = codec.decode(filtering, stream, width, height, level)
+    assert (decoded == codec.synthesise(filtering, codes, width, height, level)).all()
+
+
+def test_a_filter_takes_error_away(filtering: CodecModel) -> None:
+    pixels = picture(150, 100)
+    codes = codec.analyse(filtering, pixels, 100)
+    assert codes.filter is not None
+    errors = [
+        np.square(codec.synthesise(filtering, c, 150, 100, 100).astype(float) - pixels).mean()
+        for c in (codes, replace(codes, filter=None))
+    ]
+    assert errors[0] < 0.99 * errors[1]
+
+
+def test_the_lowest_effort_looks_for_none(filtering: CodecModel) -> None:
+    pixels = picture(60, 40)
+    found = [codec.analyse(filtering, pixels, 100, Search.at_effort(e)).filter for e in (0, 1, 2)]
+    assert [f is None for f in found] == [True, False, False]
+
+
+def test_without_filters_nothing_is_added(model: CodecModel, filtering: CodecModel) -> None:
+    codes = any_codes(model, 40, 24, 64)
+    plain, flagged = codec.pack(model, codes, 64), codec.pack(filtering, codes, 64)
+    assert len(flagged) - len(plain) in (0, 4)
+    assert_equal(codec.unpack(filtering, flagged, 40, 24, 64), codes)
+    decoded = [codec.decode(m, s, 40, 24, 64) for m, s in ((model, plain), (filtering, flagged))]
+    assert (decoded[0] == decoded[1]).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(-LARGEST, LARGEST), min_size=KERNELS, max_size=KERNELS))
+def test_the_reference_decodes_filters(
+    exported: Path,
+    tensors: Tensors,
+    filters: Tensors,
+    filtering: CodecModel,
+    coefficients: list[int],
+) -> None:
+    codes = replace(any_codes(filtering, 20, 17, 64), filter=np.array(coefficients, np.int32))
+    stream = codec.pack(filtering, codes, 64)
+    config = json.loads((exported / "config.json").read_text())
+    *_, found = reference_stream.decode(tensors | filters, config, stream, 20, 17, 64)
+    assert found == coefficients
+
+
+def test_filters_do_not_depend_on_the_number_of_threads(
+    filtering: CodecModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, streams = picture(150, 100, seed=4), set()
+    for count in (1, 2, 3):
+        use_threads(monkeypatch, count)
+        streams.add(codec.encode(filtering, pixels, 90))
+    assert len(streams) == 1
+
+
+def test_bands_are_filtered_as_the_whole_picture_is(
+    filtering: CodecModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = any_codes(filtering, 40, 330, 64)
+    codes = replace(codes, filter=np.array([3, -5, 0, 1, -2, 4], np.int32))
+    whole = codec.synthesise(filtering, codes, 40, 330, 64)
+    assert (whole != codec.synthesise(filtering, replace(codes, filter=None), 40, 330, 64)).any()
+    monkeypatch.setattr(bands, "FEWEST_ROWS", 5)
+    monkeypatch.setattr(bands, "BAND", 1)
+    found = codec.synthesise(filtering, codes, 40, 330, 64).astype(int)
+    assert np.abs(found - whole).max() <= 1
+
+
+def test_a_preview_has_no_filter(filtering: CodecModel) -> None:
+    codes = any_codes(filtering, 40, 24, 64)
+    seen = set()
+    for coefficients in (None, np.full(KERNELS, LARGEST, np.int32)):
+        stream = codec.pack(filtering, replace(codes, filter=coefficients), 64)
+        seen.add(codec.preview(filtering, stream, 40, 24, 64).tobytes())
+    assert len(seen) == 1
+
+
+def test_models_with_filters_are_loaded(
+    exported: Path, tensors: Tensors, filters: Tensors, bank: FilterBank, tmp_path: Path
+) -> None:
+    config = json.loads((exported / "config.json").read_text())
+    del config["fingerprint"]
+    store.save(tensors | filters, config, tmp_path)
+    loaded = store.load_model(tmp_path).bank
+    assert loaded is not None
+    for part in ("kernels", "steps", "weights"):
+        np.testing.assert_array_equal(getattr(loaded, part), getattr(bank, part), strict=True)
+    assert store.load_model(exported).bank is None
+
+
+# Windows.
+
+
+def covered(found: list[Window]) -> list[tuple[int, int]]:
+    return [
+        (y, x)
+        for w in found
+        for y in range(w.rows.start, w.rows.stop)
+        for x in range(w.columns.start, w.columns.stop)
+    ]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 7), (32, 48), (64, 64), (1, 4096)])
+def test_windows_are_all_of_a_picture_that_is_not_large(
+    model: CodecModel, rows: int, columns: int
+) -> None:
+    found = windows.windows(rows, columns, model.transform)
+    assert len(found) == min(2, rows)
+    assert sorted(covered(found)) == [(y, x) for y in range(rows) for x in range(columns)]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 65), (188, 250), (1, 5000), (9, 4000)])
+def test_windows_of_a_large_picture_are_small_and_apart(
+    model: CodecModel, rows: int, columns: int
+) -> None:
+    found = windows.windows(rows, columns, model.transform)
+    places = covered(found)
+    assert len(places) == len(set(places)) <= 36 * 64
+    assert all(0 <= y < rows and 0 <= x < columns for y, x in places)
+    assert len(found) == max(1, min(rows // 8, 6)) * 6
+
+
+def test_a_window_is_what_it_is_in_the_whole_picture(model: CodecModel) -> None:
+    """With a halo as wide as the top map needs, too."""
+    height, width, level = 16 * 20, 16 * 24, 64
+    codes = any_codes(model, width, height, level)
+    whole = codec.synthesise(model, codes, width, height, level)
+    top, bottom = (codec._vectors(m, c, level) for m, c in codec._maps(model, codes))
+    window = Window(Band(8, 12, 3, 17), Band(10, 15, 5, 20))
+    with torch.inference_mode():
+        found = window.synthesise(model.transform, top, bottom, 24, torch.tensor([4.0]))
+    image, original = window.compared(found, whole, 3)
+    assert image.shape == original.shape == (3, 4 * 16 + 6, 5 * 16 + 6)
+    assert (image - original).abs().max() <= 0.51 / 255
+
+
+def test_nothing_is_compared_beyond_a_picture() -> None:
+    window = Window(Band(0, 2, 0, 2), Band(1, 2, 0, 2))
+    image = torch.arange(3 * 32 * 32).view(3, 32, 32) / 5000
+    pixels = (np.arange(20 * 30 * 3) % 251).astype(np.uint8).reshape(20, 30, 3)
+    found, original = window.compared(image, pixels, wiener.REACH)
+    assert torch.equal(found, image[:, :20, 13:30])
+    assert torch.equal(
+        (original * 255).round().permute(1, 2, 0).byte(), torch.from_numpy(pixels[:, 13:])
+    )

@@ -1,0 +1,92 @@
+"""Windows on a picture: parts of it that are decoded while encoding, to see how decoding does.
+
+They are all of a picture that is not large, else small ones all over it: what holds for all of a
+picture is told by many small windows far better than by few large ones.  As in `bands.py`, they
+are computed with a halo, without which their borders would tell most of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqzip.bands import Band, Pixels, Vectors, as_map, synthesis_halo
+from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
+
+LARGE = 2**12  # positions of the top map, a megapixel
+HALVES = 2  # that smaller pictures come in, each on one thread
+SIDE = 8  # rows and columns of the top map in a window of a large picture
+MOST = 6  # of these above each other, and side by side
+
+_RATIO = TOP_STRIDE // BOTTOM_STRIDE
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows and columns of the top map."""
+
+    rows: Band
+    columns: Band
+
+    def places(self, scale: int, columns: int) -> NDArray[np.int64]:
+        """Its positions, halo included, in a map `scale` times as fine as one of `columns`."""
+        y, x = (scale * b.first + np.arange(scale * (b.last - b.first)) for b in self._sides())
+        return (y[:, None] * scale * columns + x).ravel()
+
+    def synthesise(
+        self, transform: Transform, top: Vectors, bottom: Vectors, columns: int, level: Tensor
+    ) -> Tensor:
+        """Code vectors of both maps to its image (3, H, W) in [0, 1], halo included."""
+        width = self.columns.last - self.columns.first
+        coarse = as_map(top(self.places(1, columns)), width)
+        fine = as_map(bottom(self.places(_RATIO, columns)), width * _RATIO)
+        return transform.decode(fine, transform.decode_top(coarse, level), level).clamp_(0, 1)[0]
+
+    def compared(self, image: Tensor, pixels: Pixels, reach: int) -> tuple[Tensor, Tensor]:
+        """What to compare of its image, and the same of the picture (H, W, 3): images (3, h, w).
+
+        The window and `reach` pixels around it, but nothing beyond the picture.
+        """
+        ranges = [
+            (max(b.start * TOP_STRIDE - reach, 0), min(b.stop * TOP_STRIDE + reach, size))
+            for b, size in zip(self._sides(), pixels.shape, strict=False)
+        ]
+        y, x = (slice(*each) for each in ranges)
+        original = torch.from_numpy(pixels[y, x].copy()).permute(2, 0, 1).float().div_(255)
+        starts = (
+            start - b.first * TOP_STRIDE
+            for (start, _), b in zip(ranges, self._sides(), strict=True)
+        )
+        top, left = starts
+        return image[:, top:, left:][:, : original.shape[1], : original.shape[2]], original
+
+    def _sides(self) -> tuple[Band, Band]:
+        return self.rows, self.columns
+
+
+def windows(rows: int, columns: int, transform: Transform) -> list[Window]:
+    """The windows of a picture whose top map has so many rows and columns."""
+    halo = synthesis_halo(transform.config)
+    if rows * columns <= LARGE:
+        count = min(HALVES, rows)
+        ends = [rows * i // count for i in range(count + 1)]
+        sides = list(pairwise(ends)), [(0, columns)]
+    else:
+        sides = _along(rows), _along(columns)
+    y, x = (
+        [Band(start, stop, max(start - halo, 0), min(stop + halo, size)) for start, stop in ends]
+        for ends, size in zip(sides, (rows, columns), strict=True)
+    )
+    return [Window(r, c) for r in y for c in x]
+
+
+def _along(length: int) -> list[tuple[int, int]]:
+    """Where windows begin and end along a side of a large picture."""
+    count = min(max(length // SIDE, 1), MOST)
+    middles = [(2 * i + 1) * length // (2 * count) for i in range(count)]
+    return [(max(middle - SIDE // 2, 0), min(middle + SIDE // 2, length)) for middle in middles]
