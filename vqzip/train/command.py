@@ -21,6 +21,7 @@ from vqzip.train.calibrate import calibrate
 from vqzip.train.data import batches, find_photos, split
 from vqzip.train.export import export
 from vqzip.train.file_codes import FileEncoder
+from vqzip.train.filters import learn_filters
 from vqzip.train.grow import grow
 from vqzip.train.joint import Joint
 from vqzip.train.loop import PlanConfig, Progress, Stage, Training, is_first, process
@@ -110,7 +111,7 @@ def train(
 
 
 def _finish(run: Run, model: Model) -> bytes:
-    """Write the model, and again with weights that its own files tell; returns its fingerprint."""
+    """Write the model, and again with what its own files tell; returns its fingerprint."""
     tensors, config = export(model)
     if is_first():
         store.save(tensors, config, run.out)
@@ -122,7 +123,11 @@ def _finish(run: Run, model: Model) -> bytes:
     found = calibrate(codec_model, run.photos, run.recipe.calibrate, run.say)
     for which, weight in zip(("top", "bottom"), found, strict=True):
         tensors[f"{which}.weight"] = weight
-    return store.save(tensors, config, run.out) if is_first() else codec_model.fingerprint
+    if not is_first():
+        return codec_model.fingerprint
+    better = store.assemble(tensors, config)
+    tensors |= learn_filters(better, run.photos, run.recipe.filters, run.say)
+    return store.save(tensors, config, run.out)
 
 
 @contextmanager

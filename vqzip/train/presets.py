@@ -9,6 +9,7 @@ from vqzip.prior import PixelCNNConfig, PriorConfig
 from vqzip.train.calibrate import CalibrateConfig
 from vqzip.train.codebooks import CodebookConfig
 from vqzip.train.data import DataConfig
+from vqzip.train.filters import FilterConfig
 from vqzip.train.joint import JointConfig
 from vqzip.train.loss import LossConfig
 from vqzip.train.optim import OptimConfig
@@ -31,6 +32,7 @@ class Preset:
     joint: JointConfig = field(default_factory=lambda: JointConfig(train_encoder=False))
     thin: ThinConfig = field(default_factory=ThinConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
+    filters: FilterConfig = field(default_factory=FilterConfig)
     relaxed_optim: OptimConfig = field(default_factory=OptimConfig)
     joint_optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(adam_rate=4e-4, muon_rate=8e-4)
@@ -87,6 +89,7 @@ def _tiny() -> Preset:
         codebooks=CodebookConfig(largest=64, batches=2),
         thin=ThinConfig(batches=2),
         calibrate=CalibrateConfig(pictures=1, side=64, alone=0, steps=(1.5,)),
+        filters=FilterConfig(pictures=4, side=64, kernels=4),
     )
 
 
