@@ -32,10 +32,10 @@ class FilterConfig:
     """Middles of photos, each at a level of its own."""
     side: int = 768
     """Of those, at most."""
-    kernels: int = 48
+    kernels: int = 64
     largest: int = 31
     """Coefficient."""
-    worth: float = 144.0
+    worth: float = 100.0
     """Bits that a kernel with a coefficient of one is worth in a typical picture, if it helps."""
     pixels: int = 400_000
     """Of a typical picture."""
