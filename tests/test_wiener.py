@@ -82,13 +82,14 @@ def corrected(bank: FilterBank, x: Tensor, coefficients: list[int], level: int) 
                 g * detail,
                 b * detail,
             ]
+            products += [x * x * x for x in (r, g, b, (r + g + b) / 3)]
             terms = torch.cat([torch.tensor([0.125]), here - 0.5, *around, torch.stack(products)])
             out[:, i, j] += torch.from_numpy(f) @ terms
     return out
 
 
 def test_there_are_as_many_terms_as_the_format_says() -> None:
-    assert TERMS == schema.TERMS == 49
+    assert TERMS == schema.TERMS == 53
     assert len(TAPS) == 12
 
 

@@ -23,7 +23,7 @@ MOST_KERNELS = 256
 WEIGHTS, STEPS = "wiener.weights", "wiener.steps"
 LARGEST_WEIGHT = 2**28  # of the coder's, so that it knows what codes take at least
 LARGEST_STEP = 2**16  # so that pixels are finite
-TERMS = 49  # of a filter and a colour, `wiener.TERMS`
+TERMS = 53  # of a filter and a colour, `wiener.TERMS`
 
 Entry = tuple[str, str, tuple[int, ...]]  # name, type, shape
 

@@ -48,7 +48,10 @@ EVEN = np.full((1, 2), 2.0**EXP2_BITS)
 PAIRS = tuple((i, j) for i in range(3) for j in range(i, 3))
 """Of colours."""
 
-TERMS = 1 + 3 + 3 * len(TAPS) + len(PAIRS) + 3
+PRODUCTS = len(PAIRS) + 3 + 4
+"""Of colours: of two, of one and the detail, and of three alike."""
+
+TERMS = 1 + 3 + 3 * len(TAPS) + PRODUCTS
 """What a filter is linear in; `terms` says what that is."""
 
 SWEEPS = 8
@@ -60,7 +63,7 @@ def terms(image: Tensor) -> Tensor:
 
     The constant; each colour less 0.5; for each tap, each colour's two neighbours less twice
     itself; and products of colours less 0.5, with each other and with the detail, which is the
-    mean of neighbours less the pixel.
+    mean of neighbours less the pixel; and the cubes of colours and of their mean.
     """
     _, height, width = image.shape
 
@@ -71,7 +74,7 @@ def terms(image: Tensor) -> Tensor:
 
     here = shifted(0, 0)
     found = torch.empty(TERMS, *here.shape[1:])
-    constant, colours, taps, more = torch.split(found, [1, 3, 3 * len(TAPS), len(PAIRS) + 3])
+    constant, colours, taps, more = torch.split(found, [1, 3, 3 * len(TAPS), PRODUCTS])
     constant.fill_(OFFSET)
     torch.sub(here, 0.5, out=colours)
     for tap, (dy, dx) in zip(torch.split(taps, 3), TAPS, strict=True):
@@ -82,7 +85,10 @@ def terms(image: Tensor) -> Tensor:
 
 def _products(colours: Tensor, detail: Tensor) -> list[Tensor]:
     """Of colours (3, H, W), less 0.5, with each other, and with the detail (1, H, W)."""
-    return [*(colours[i : i + 1] * colours[j : j + 1] for i, j in PAIRS), colours * detail]
+    pairs = (colours[i : i + 1] * colours[j : j + 1] for i, j in PAIRS)
+    brightness = colours.mean(0, keepdim=True)
+    cubes = (x * x * x for x in (colours, brightness))
+    return [*pairs, colours * detail, *cubes]
 
 
 @dataclass(frozen=True)
@@ -162,13 +168,11 @@ class FilterBank:
     def layers(self, coefficients: Coefficients, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """The filter as a convolution, weight (4, 3, 7, 7) and bias (4,), and what follows it.
 
-        The last output is the detail; the weight (3, 9) is that of products.
+        The last output is the detail; the weight (3, PRODUCTS) is theirs.
         """
         scaled = torch.from_numpy(coefficients * self.steps[level])[:, None, None]
         sums = (torch.from_numpy(self.kernels) * scaled).sum(0).float()
-        constant, colours, taps, products = torch.split(
-            sums, [1, 3, 3 * len(TAPS), len(PAIRS) + 3], 1
-        )
+        constant, colours, taps, products = torch.split(sums, [1, 3, 3 * len(TAPS), PRODUCTS], 1)
         weight = torch.zeros(4, 3, 2 * REACH + 1, 2 * REACH + 1)
         weight[:3, :, REACH, REACH] = torch.eye(3) + colours
         mean = torch.full((1, 3), 1 / (6 * len(TAPS)))

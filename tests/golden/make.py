@@ -68,7 +68,7 @@ def make_filtered(photo: Image.Image) -> None:
     weights = rng.integers(2**16, 2**27, (4, 15)).astype(np.int32)
     weights[:, 7] = 2**28
     filters: dict[str, NDArray[Any]] = {
-        "wiener.kernels": rng.normal(0, 0.01, (4, 3, 49)).astype(np.float16),
+        "wiener.kernels": rng.normal(0, 0.01, (4, 3, 53)).astype(np.float16),
         "wiener.steps": np.linspace(1, 0.5, 129, dtype=np.float32),
         "wiener.weights": weights,
     }
