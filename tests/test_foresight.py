@@ -193,7 +193,7 @@ def test_distortion_may_count_nothing(model: CodecModel) -> None:
 
 
 def test_effort_is_passes() -> None:
-    assert Search.at_effort(0) == Search(by_bits=False)
+    assert Search.at_effort(0) == Search(by_bits=False, filters=False)
     assert Search.at_effort(1) == Search()
     assert Search.at_effort(2, 1.5) == Search(fidelity=1.5, passes=1)
     assert Search.at_effort(9) == Search(passes=8)
