@@ -27,6 +27,12 @@ def golden() -> tuple[Tensors, dict[str, Any]]:
     return read(GOLDEN)
 
 
+def assert_refused(tensors: Tensors, config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared
+        check_tensors(tensors, config)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("folder", [GOLDEN, *models_folder().iterdir()], ids=lambda p: p.name)
 def test_models_are_valid(folder: Path) -> None:
     tensors, config = read(folder)
@@ -91,9 +97,7 @@ def test_wrong_tensors(
     message: str,
 ) -> None:
     tensors, config = golden
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared
-        check_tensors(tensors | {name: change(tensors[name])}, config)
-    assert str(caught.value) == message
+    assert_refused(tensors | {name: change(tensors[name])}, config, message)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +131,7 @@ def test_wrong_filters(
     }
     check_tensors(tensors | filters, config)
     key = f"wiener.{name}"
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared
-        check_tensors(tensors | filters | {key: change(filters[key])}, config)
-    assert str(caught.value) == message
+    assert_refused(tensors | filters | {key: change(filters[key])}, config, message)
 
 
 def test_filters_are_there_as_a_whole_or_not_at_all(golden: tuple[Tensors, dict[str, Any]]) -> None:

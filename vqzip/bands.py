@@ -10,9 +10,10 @@ code would: so that files depend on the picture alone, bands do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from vqzip.integer import Floats
 from vqzip.masking import coarser, error_weight
 from vqzip.threads import each
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform, TransformConfig
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 Pixels = NDArray[np.uint8]
 Positions = slice | NDArray[np.int64]
@@ -84,7 +88,7 @@ def synthesis_halo(config: TransformConfig) -> int:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     """Run networks on one thread, here and on threads that have not run any yet."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -94,10 +98,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def as_map(vectors: Floats, width: int, count: int = 1) -> Tensor:
-    """(count * H * width, C) to (count, C, H, width), channels last in memory."""
+def each_on_one_thread(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Run networks, `work`, for several items at the same time, each on one thread."""
+
+    @torch.inference_mode()
+    def alone(item: _Item) -> _Result:
+        torch.set_num_threads(1)
+        return work(item)
+
+    with _one_thread():
+        return each(alone, items)
+
+
+def as_map(vectors: Floats, width: int) -> Tensor:
+    """(H * width, C) to (1, C, H, width), channels last in memory."""
     rows = torch.from_numpy(np.ascontiguousarray(vectors))
-    return rows.view(count, -1, width, vectors.shape[1]).permute(0, 3, 1, 2)
+    return rows.view(1, -1, width, vectors.shape[1]).permute(0, 3, 1, 2)
 
 
 class Analysis:
@@ -137,14 +153,11 @@ class Analysis:
         positions = self.shape[1] * scale**2  # of a row
         latent = np.empty((self.shape[0] * positions, channels), np.float32)
 
-        @torch.inference_mode()
         def work(band: Band) -> None:
-            torch.set_num_threads(1)
             inside = band.crop(of_band(band), scale)[0, :channels].flatten(1).T
             latent[band.start * positions : band.stop * positions] = inside.numpy()
 
-        with one_thread():
-            each(work, self.bands)
+        each_on_one_thread(work, self.bands)
         return latent
 
     def error_weights(self) -> tuple[Floats, Floats]:

@@ -148,14 +148,12 @@ def statistics(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> S
     top, bottom = (_vectors(m, c, level) for m, c in _maps(model, codes))
     at, (rows, columns) = _level(model, level), codes.shape
 
-    @torch.inference_mode()
     def of(window: Window) -> Statistics:
-        torch.set_num_threads(1)
         image = window.synthesise(model.transform, top, bottom, columns, at)
         return Statistics.of(*window.compared(image, pixels, REACH))
 
-    with bands.one_thread():
-        return Statistics.joined(each(of, windows(rows, columns, model.transform)))
+    found = bands.each_on_one_thread(of, windows(rows, columns, model.transform))
+    return Statistics.joined(found)
 
 
 def worth(model: CodecModel, level: int) -> float:

@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from vqzip import codec
+from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import Doubles, Tensors
 from vqzip.train.calibrate import CalibrateConfig, middles
 from vqzip.wiener import FilterBank, Statistics
+
+PLAIN = Search(filters=False)
 
 SMALLEST = 1e-9
 """Of what terms do to pictures, as a share of the largest."""
@@ -66,13 +69,12 @@ def samples(
     model: CodecModel, photos: list[Path], config: FilterConfig, say: Callable[[str], None]
 ) -> list[Sample]:
     """Photos, encoded and decoded without filters."""
-    plain = replace(model, bank=None)
     chosen = middles(photos, CalibrateConfig(pictures=config.pictures, side=config.side))
     taken = []
     for i, pixels in enumerate(chosen):
         # All levels come about as often, whatever the order of photos.
         level = round(i * MAX_LEVEL * (5**0.5 - 1) / 2) % (MAX_LEVEL + 1)
-        codes = codec.analyse(plain, pixels, level)
+        codes = codec.analyse(model, pixels, level, PLAIN)
         found = codec.statistics(model, pixels, codes, level)
         taken.append(Sample(found, level, codec.worth(model, level) * config.pixels))
         if (i + 1) % config.report == 0:
