@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import vqzip
 from vqzip import codec, container, store, threads
 from vqzip.codec import CodecModel
-from vqzip.entropy import Decoder, Encoder, frequencies
+from vqzip.entropy import Decoder, Encoder, Intervals, intervals_of, sums_of
 from vqzip.integer import Doubles
 
 MODELS = {None: (15, 100), Path(__file__).parent / "golden" / "model": (60,)}
@@ -36,28 +36,33 @@ MODELS = {None: (15, 100), Path(__file__).parent / "golden" / "model": (60,)}
 class Facts:
     """What must not depend on the machine: SHA-256 of integers."""
 
-    frequencies: str
+    intervals: str
     codes: str
     stream: str
 
 
 @contextmanager
 def listening() -> Iterator[Callable[[], str]]:
-    """Note the frequencies that `codec` codes with; gives their SHA-256."""
+    """Note the intervals that `codec` codes with; gives their SHA-256."""
     digest = hashlib.sha256()
 
-    def note(weights: Doubles) -> None:
-        digest.update(frequencies(weights).astype("<u4").tobytes())
+    def note(intervals: Intervals) -> None:
+        digest.update(np.stack(intervals, axis=1).astype("<u4").tobytes())
 
     class NotingEncoder(Encoder):
         def put(self, codes: NDArray[np.integer[Any]], weights: Doubles) -> None:
-            note(weights)
+            note(intervals_of(codes, sums_of(codes, weights), weights.shape[1]))
             super().put(codes, weights)
+
+        def put_intervals(self, intervals: Intervals) -> None:
+            note(intervals)
+            super().put_intervals(intervals)
 
     class NotingDecoder(Decoder):
         def get(self, weights: Doubles) -> NDArray[np.int32]:
-            note(weights)
-            return super().get(weights)
+            codes = super().get(weights)
+            note(intervals_of(codes, sums_of(codes, weights), weights.shape[1]))
+            return codes
 
     vars(codec).update(Encoder=NotingEncoder, Decoder=NotingDecoder)
     try:

@@ -14,10 +14,13 @@ from vqzip.entropy import (
     EXP2,
     CodebookTable,
     Codes,
+    Counter,
     Decoder,
     Encoder,
     error_terms,
     frequencies,
+    intervals_of,
+    sums_of,
 )
 from vqzip.errors import VqzError
 from vqzip.integer import Doubles
@@ -242,6 +245,58 @@ def test_the_reference_decodes_the_stream(batches: list[tuple[CodebookTable, int
     decoder = RangeDecoder(encoder.finish())
     for code, row in expected:
         assert decoder.get(row) == code
+
+
+@settings(deadline=None)
+@given(batches)
+def test_intervals_are_those_of_frequencies(batches: list[tuple[CodebookTable, int]]) -> None:
+    for book, seed in batches:
+        weights = book.weights(random_features(4, book.groups * book.dim, seed))
+        codes = random_codes(weights, seed)
+        counts = frequencies(weights).astype(np.int64)
+        starts, ends = intervals_of(codes, sums_of(codes, weights), book.size)
+        for row, code, start, end in zip(counts, codes, starts, ends, strict=True):
+            assert (start, end) == (row[:code].sum(), row[: code + 1].sum())
+
+
+def both_streams(batches: list[tuple[Codes, Doubles]]) -> tuple[bytes, bytes]:
+    """By weights, and by intervals, of all batches at once."""
+    by_weights, by_intervals = Encoder(), Encoder()
+    found = []
+    for codes, weights in batches:
+        by_weights.put(codes, weights)
+        found.append(intervals_of(codes, sums_of(codes, weights), weights.shape[1]))
+    starts, ends = (np.concatenate(part) for part in zip(*found, strict=True))
+    by_intervals.put_intervals((starts, ends))
+    return by_weights.finish(), by_intervals.finish()
+
+
+@settings(deadline=None)
+@given(batches.filter(len))
+def test_intervals_make_the_same_stream(batches: list[tuple[CodebookTable, int]]) -> None:
+    chosen = []
+    for book, seed in batches:
+        weights = book.weights(random_features(4, book.groups * book.dim, seed))
+        chosen.append((random_codes(weights, seed), weights))
+    by_weights, by_intervals = both_streams(chosen)
+    assert by_intervals == by_weights
+
+
+@pytest.mark.parametrize("weights", [[2**28, 0], [0, 2**28]])
+def test_intervals_of_all_but_the_least_frequency(weights: list[int]) -> None:
+    two = np.array([weights, [3, 1], weights], np.float64)
+    four = np.array([[2**28, 0, 1, 5]] * 4, np.float64)
+    for codes in ([0, 0, 1], [1, 1, 0]):
+        batches = [(np.array(codes, np.uint16), two), (np.arange(4, dtype=np.uint16), four)]
+        by_weights, by_intervals = both_streams(batches)
+        assert by_intervals == by_weights
+
+
+def test_bits_are_those_of_frequencies() -> None:
+    counter = Counter()
+    counter.put(np.array([0, 1]), np.array([[2.0**28, 0], [1, 3]]))
+    quarter = 1 + (2**24 - 2) // 4
+    assert counter.bits == -np.log2(1 - 2**-24) - np.log2(1 - quarter / 2**24)
 
 
 def golden_input() -> tuple[Doubles, Ints]:

@@ -18,7 +18,7 @@ from vqzip import codec, native
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
 from vqzip.coding import Coding
-from vqzip.entropy import CodebookTable, error_terms
+from vqzip.entropy import CodebookTable, error_terms, sums_of
 from vqzip.integer import Doubles
 
 pytest_plugins = ["tiny_fixtures"]
@@ -69,12 +69,15 @@ def test_panels_are_the_columns_of_a_matrix(
     assert not side_by_side[..., outputs:].any()
 
 
-def twice(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Coding]) -> list[Coding]:
-    """A coding that uses the compiled loops, and one that does not."""
+def each_way(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Coding]) -> list[Coding]:
+    """A coding that uses the compiled loops, one with layers of floats in them, and one without."""
     fast = make()
     with monkeypatch.context() as patch:
+        patch.setattr(native, "linear_of_bytes", lambda *layer: native.linear(*layer[:3]))
+        floats = make()
+    with monkeypatch.context() as patch:
         patch.setattr(native, "library", lambda: None)
-        return [fast, make()]
+        return [fast, floats, make()]
 
 
 @pytest.fixture(params=["top", "bottom"])
@@ -85,19 +88,19 @@ def code_map(request: pytest.FixtureRequest, model: CodecModel) -> CodeMap:
 
 @pytest.fixture
 def codings(monkeypatch: pytest.MonkeyPatch, model: CodecModel, code_map: CodeMap) -> list[Coding]:
-    """Compiled and not, a map of 9 x 14 whose codes are known to both."""
+    """Compiled and not, a map of 9 x 14 whose codes are known to all."""
     rng, shape = np.random.default_rng(0), (9, 14)
     condition = None
     if code_map is model.bottom:
         assert code_map.prior.condition is not None
         width = code_map.prior.condition.matrix.shape[0]
         condition = rng.integers(0, 241, (9 * 14, width)).astype(np.uint8)
-    both = twice(monkeypatch, lambda: code_map.coding(shape, 100, condition))
+    found = each_way(monkeypatch, lambda: code_map.coding(shape, 100, condition))
     vectors = rng.integers(-200, 201, (9 * 14, code_map.coded(100)))
-    for coding in both:
+    for coding in found:
         cells, places, _ = coding.layout.order
         coding.put(cells, code_map.prior.inputs(vectors[places], 100))
-    return both
+    return found
 
 
 @pytest.fixture(params=[1, 3])
@@ -118,9 +121,10 @@ def test_layers_are_the_same(codings: list[Coding], one_step: bool) -> None:
         parts = [coding.hidden(cells[s], coding.start(places[s]), one_step) for s in steps]
         found.append(np.concatenate(parts))
     assert len(np.unique(found[0])) > 100
-    np.testing.assert_array_equal(found[0], found[1])
-    for mine, other in zip(codings[0].activations, codings[1].activations, strict=True):
-        np.testing.assert_array_equal(mine, other)
+    for k in range(2):
+        np.testing.assert_array_equal(found[k], found[2])
+        for mine, other in zip(codings[k].activations, codings[2].activations, strict=True):
+            np.testing.assert_array_equal(mine, other)
 
 
 def hidden_and_seen(coding: Coding) -> tuple[Doubles, NDArray[np.int8]]:
@@ -131,42 +135,71 @@ def hidden_and_seen(coding: Coding) -> tuple[Doubles, NDArray[np.int8]]:
 @compiled
 @pytest.mark.usefixtures("_threads")
 def test_weights_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
-    hidden, seen = hidden_and_seen(codings[1])
+    hidden, seen = hidden_and_seen(codings[2])
     for i, book in enumerate(code_map.books(100)):
         found = [np.empty((len(hidden) * book.groups, book.size)) for _ in codings]
         for coding, weights in zip(codings, found, strict=True):
             coding.slices[i].weigh(book, hidden, seen, weights)
-        np.testing.assert_array_equal(found[0], found[1])
+        for k in range(2):
+            np.testing.assert_array_equal(found[k], found[2])
 
 
 @compiled
 @pytest.mark.usefixtures("_threads")
 def test_choices_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
-    hidden, seen = hidden_and_seen(codings[1])
+    hidden, seen = hidden_and_seen(codings[2])
     rng = np.random.default_rng(1)
     for i, book in enumerate(code_map.books(100)):
         shape = len(hidden), book.groups * book.dim
         points = rng.normal(0, 3, shape).astype(np.float32)
         error = error_terms(points, rng.random(shape, np.float32) * 4)
-        found = np.empty((2, 2, len(hidden), book.groups), np.int32)
-        weights = np.empty((3, len(hidden) * book.groups, book.size))
+        found = np.empty((3, 2, len(hidden), book.groups), np.int32)
+        sums = np.empty((3, 2, len(hidden) * book.groups, 3))
+        weights = np.empty((len(hidden) * book.groups, book.size))
         for k, coding in enumerate(codings):
             layers = coding.slices[i]
-            layers.choose(book, hidden, seen, error, found[0, k], weights[k])
-            layers.choose(book, hidden, seen, error, found[1, k])
-        codings[0].slices[i].weigh(book, hidden, seen, weights[2])
-        for choice in found.reshape(4, *found.shape[2:]):
+            layers.choose(book, hidden, seen, error, found[k, 0], sums[k, 0])
+            layers.choose(book, hidden, seen, error, found[k, 1])
+            layers.find_sums(book, hidden, seen, found[k, 0], sums[k, 1])
+        codings[0].slices[i].weigh(book, hidden, seen, weights)
+        for choice in found.reshape(6, *found.shape[2:]):
             np.testing.assert_array_equal(choice, found[0, 0])
-        for both in weights[:2]:
-            np.testing.assert_array_equal(both, weights[2])
+        for each in sums.reshape(6, *sums.shape[2:]):
+            np.testing.assert_array_equal(each, sums_of(found[0, 0].reshape(-1), weights))
         assert book.size == 1 or len(np.unique(found)) > 1
+
+
+@compiled
+@settings(deadline=None)
+@given(st.integers(1, 70), st.integers(1, 140), st.booleans(), st.integers(0, 2**32))
+def test_layers_of_bytes_have_all_weights(
+    inputs: int, outputs: int, signed: bool, seed: int
+) -> None:
+    """In an order that is the machine's: four inputs of an output side by side."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(-127, 128, (inputs, outputs)).astype(np.float32)
+    layer = native.linear_of_bytes(matrix, np.ones(outputs), np.zeros(outputs), signed)
+    assert (layer.inputs, layer.outputs) == (inputs, outputs)
+    floats, quads, first = layer.kept[:3]
+    if quads is None:  # nothing is faster with bytes here
+        assert isinstance(floats, np.ndarray)
+        np.testing.assert_array_equal(floats, native.panels(matrix))
+        return
+    assert isinstance(quads, np.ndarray)
+    assert isinstance(first, np.ndarray)
+    panels = quads.view(np.int8).reshape(*quads.shape, 4)  # (panels, inputs / 4, 32, 4)
+    whole = panels.transpose(1, 3, 0, 2).reshape(4 * quads.shape[1], -1)
+    np.testing.assert_array_equal(whole[:inputs, :outputs], matrix)
+    assert not whole[inputs:].any()
+    assert not whole[:, outputs:].any()
+    np.testing.assert_array_equal(first[:outputs], -128 * signed * matrix.sum(0))
 
 
 @compiled
 def test_of_codewords_that_are_as_good_the_first_is_chosen(
     codings: list[Coding], code_map: CodeMap
 ) -> None:
-    hidden, seen = hidden_and_seen(codings[1])
+    hidden, seen = hidden_and_seen(codings[2])
     channels = code_map.prior.slices[0]
     same = np.ones((channels, 40, 1), np.int16)
     book = CodebookTable(same, same, np.zeros((channels, 40), np.int32))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vqzip import codemap
 from vqzip.codemap import CHUNK, CodeMap, Sink, Writer, walk
 from vqzip.coding import Coding
-from vqzip.entropy import Codes, Counter, Encoder, error_terms
+from vqzip.entropy import SUMS, Codes, Counter, Encoder, error_terms
 from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
 from vqzip.native import spread
@@ -115,19 +115,19 @@ class _Chooser:
         """Codes (n, G) of slice `i` for some rows of the run."""
         book, first = self._books[i], rows.start
         codes = np.empty((len(hidden), book.groups), np.int32)
-        weights = None if self._writer is None else np.empty((codes.size, book.size))
+        sums = None if self._writer is None else np.empty((codes.size, SUMS))
 
         def choose(some: slice) -> None:
             slopes, squares = (e[first + some.start : first + some.stop] for e in self._errors[i])
             wanted = None
-            if weights is not None:
-                wanted = weights[some.start * book.groups : some.stop * book.groups]
+            if sums is not None:
+                wanted = sums[some.start * book.groups : some.stop * book.groups]
             layers = self._coding.slices[i]
             layers.choose(book, hidden[some], seen[some], (slopes, squares), codes[some], wanted)
 
         spread(choose, len(hidden))
-        if self._writer is not None and weights is not None:
-            self._writer.put(codes.reshape(-1), weights)
+        if self._writer is not None and sums is not None:
+            self._writer.put(codes.reshape(-1), sums, book.size)
         return codes
 
 

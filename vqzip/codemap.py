@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from vqzip import native
 from vqzip.coding import Coding
 from vqzip.entropy import (
+    SUMS,
     CodebookTable,
     Codes,
     Counter,
+    Intervals,
+    Sums,
+    intervals_of,
     look_up,
 )
 from vqzip.integer import (
@@ -33,8 +37,7 @@ from vqzip.layout import Ints, Layout
 from vqzip.threads import Behind, share
 
 CHUNK = 8192  # positions that are gone through at once while encoding
-WEIGHTS = 2**23  # of codewords that are held in memory at once while encoding
-HANDED = 2**20  # of them that are handed to the sink at once
+HANDED = 2**15  # codes that are handed to a sink at once
 KEPT = 2**16  # cells there is room for while coding, if that is a step
 
 Known = Callable[[Ints], NDArray[np.int8]]
@@ -136,6 +139,25 @@ def _weights(
     return weights
 
 
+def _sums(
+    coding: Coding,
+    i: int,
+    book: CodebookTable,
+    hidden: Doubles,
+    seen: NDArray[Any],
+    codes: NDArray[np.int32],
+) -> Sums:
+    """Sums (n * G, 3) for codes (n, G) of a slice."""
+    sums = np.empty((codes.size, SUMS))
+
+    def find(rows: slice) -> None:
+        part = slice(rows.start * book.groups, rows.stop * book.groups)
+        coding.slices[i].find_sums(book, hidden[rows], seen[rows], codes[rows], sums[part])
+
+    native.spread(find, len(hidden))
+    return sums
+
+
 def filled(coding: Coding, known: Known, chunk: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """The coding order in runs of whole wavefront steps of about so many positions.
 
@@ -156,10 +178,13 @@ def filled(coding: Coding, known: Known, chunk: int) -> Iterator[tuple[Ints, Int
 
 
 class Sink(Protocol):
-    """Where codes and their weights go: an `Encoder` writes them, a `Counter` tells their bits."""
+    """Where codes and their frequencies go: an `Encoder` writes, a `Counter` counts bits."""
 
     def put(self, codes: NDArray[Any], weights: Doubles) -> None:
         """Codes (n,) with weights (n, K)."""
+
+    def put_intervals(self, intervals: Intervals) -> None:
+        """Codes by their intervals."""
 
 
 class Writer:
@@ -167,14 +192,14 @@ class Writer:
 
     def __init__(self, sink: Sink) -> None:
         self._sink, self._behind = sink, Behind(self._pass_on)
-        self._held: list[tuple[NDArray[Any], Doubles]] = []
-        self._size = 0
+        self._held: list[tuple[NDArray[Any], Sums, int]] = []
+        self._count = 0
 
-    def put(self, codes: NDArray[Any], weights: Doubles) -> None:
-        """Append codes (n,) with weights (n, K), which are not to change."""
-        self._held.append((codes, weights))
-        self._size += weights.size
-        if self._size >= HANDED:
+    def put(self, codes: NDArray[Any], sums: Sums, size: int) -> None:
+        """Append codes (n,) of `size` codewords by their sums, neither of which is to change."""
+        self._held.append((codes, sums, size))
+        self._count += len(codes)
+        if self._count >= HANDED:
             self._hand_over()
 
     def finish(self) -> None:
@@ -182,13 +207,16 @@ class Writer:
         self._hand_over()
         self._behind.wait()
 
-    def _pass_on(self, held: list[tuple[NDArray[Any], Doubles]]) -> None:
-        for codes, weights in held:
-            self._sink.put(codes, weights)
+    def _pass_on(self, held: list[tuple[NDArray[Any], Sums, int]]) -> None:
+        if held:
+            codes, sums, sizes = zip(*held, strict=True)
+            every = np.repeat(sizes, [len(each) for each in codes])
+            found = intervals_of(np.concatenate(codes), np.concatenate(sums), every)
+            self._sink.put_intervals(found)
 
     def _hand_over(self) -> None:
         self._behind(self._held)
-        self._held, self._size = [], 0
+        self._held, self._count = [], 0
 
 
 def encode(
@@ -201,8 +229,8 @@ def encode(
 ) -> None:
     """Append a map's codes to the stream."""
     writer = Writer(encoder)
-    for symbols, weights in _coded(code_map, codes, shape, level, condition):
-        writer.put(symbols, weights)
+    for coded in _coded(code_map, codes, shape, level, condition):
+        writer.put(*coded)
     writer.finish()
 
 
@@ -225,24 +253,18 @@ def _coded(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-) -> Iterator[tuple[Codes, Doubles]]:
-    """Codes (n,) and their weights (n, K) in the order of the stream: by step, then by slice."""
+) -> Iterator[tuple[NDArray[np.int32], Sums, int]]:
+    """Codes (n,), their sums and how many codewords there are: by step, then by slice."""
     books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
     coding = code_map.coding(shape, level, condition)
-    held = WEIGHTS // max(1, sum(book.groups * book.size for book in books.values()))
-    for cells, places, starts in filled(coding, code_map.seen(codes, level), min(CHUNK, held)):
+    for cells, places, starts in filled(coding, code_map.seen(codes, level), CHUNK):
         hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
-        slices = (
-            (book.groups, codes[i][places].reshape(-1), _weights(coding, i, book, hidden, seen))
-            for i, book in books.items()
-        )
-        if len(starts) == 2:  # a single step may be large: its slices one by one take less memory
-            yield from ((symbols, weights) for _, symbols, weights in slices)
-            continue
-        whole = list(slices)
+        chosen = {i: codes[i][places].astype(np.int32) for i in books}
+        sums = {i: _sums(coding, i, books[i], hidden, seen, chosen[i]) for i in books}
         for a, b in pairwise(starts):
-            for groups, symbols, weights in whole:
-                yield symbols[a * groups : b * groups], weights[a * groups : b * groups]
+            for i, book in books.items():
+                some = slice(a * book.groups, b * book.groups)
+                yield chosen[i].reshape(-1)[some], sums[i][some], book.size
 
 
 def walk(

@@ -68,7 +68,7 @@ class Coding:
         prior = self.prior
         spatial = [layer.native(active=True) for layer in prior.spatial]
         pointwise = [layer.native() for layer in prior.pointwise]
-        layers = self._context.native(), spatial, pointwise, prior.to_slices.native()
+        layers = self._context.native(signed=True), spatial, pointwise, prior.to_slices.native()
         taps = self._context_taps, self._spatial_taps
         return native.network(layers, self.inputs, self.activations, taps)
 
@@ -242,20 +242,34 @@ class Slice:
         seen: NDArray[Any],
         error: tuple[Doubles, Doubles],
         codes: NDArray[np.int32],
-        weights: Doubles | None = None,
+        sums: Doubles | None = None,
     ) -> None:
         """Set codes (n, G) to those of least error, which `entropy.error_terms` gives, plus bits.
 
-        And weights, if there are any, to what `weigh` gives.
+        And sums, if they are wanted, to what `find_sums` gives.
         """
         if self._native is None:
             features = self.features(hidden, seen)
             codes[:] = book.best(error, features)
-            if weights is not None:
-                book.weights(features, out=weights)
+            if sums is not None:
+                book.find_sums(features, codes, sums)
         else:
-            arrays = hidden, seen, weights, error
-            native.choose(self._native, book.native(), _EXP2, *arrays, RAREST, codes)
+            given = self._native, book.native(), _EXP2, hidden, seen
+            native.choose(*given, error, RAREST, codes, sums)
+
+    def find_sums(
+        self,
+        book: CodebookTable,
+        hidden: Doubles,
+        seen: NDArray[Any],
+        codes: NDArray[np.int32],
+        sums: Doubles,
+    ) -> None:
+        """Set sums (n * G, 3) to those of weights (`entropy.Sums`) for codes (n, G)."""
+        if self._native is None:
+            book.find_sums(self.features(hidden, seen), codes, sums)
+        else:
+            native.find_sums(self._native, book.native(), _EXP2, hidden, seen, codes, sums)
 
 
 def _gather(rows: NDArray[Any], cells: Ints, taps: Ints) -> NDArray[Any]:

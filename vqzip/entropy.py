@@ -8,6 +8,7 @@ arithmetic, float64, sums of the weights are exact.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -31,6 +32,12 @@ from vqzip.integer import (
 )
 
 Codes = NDArray[np.uint16]
+Sizes = NDArray[np.int64]
+SUMS = 3
+Sums = Doubles
+"""For codes (n, SUMS): of the weights of codewords before theirs, their own, and those of all."""
+Intervals = tuple[Doubles, Doubles]
+"""Where those of codes (n,) start and end: cumulative frequencies, of 2^24."""
 _Number = TypeVar("_Number", bound=np.generic)
 
 TOTAL = 2**24
@@ -142,6 +149,13 @@ class CodebookTable:
             EXP2.take(rows.astype(np.int64), mode="clip", out=target)
         return weights
 
+    def find_sums(self, features: Doubles, codes: NDArray[Any], sums: Sums) -> None:
+        """Set sums (n * G, 3) for codes (n, G), given features (n, channels, 4)."""
+        for start in range(0, len(features), self.rows):
+            block = slice(start, start + self.rows)
+            rows = slice(start * self.groups, (start + self.rows) * self.groups)
+            sums[rows] = sums_of(codes[block].reshape(-1), self.weights(features[block]))
+
     def vectors(self, codes: Codes) -> NDArray[np.int16]:
         """Codes (n, G) to vectors (n, channels) in sixty-fourths."""
         return look_up(self.codewords, codes)
@@ -204,6 +218,23 @@ def frequencies(weights: Doubles) -> Doubles:
     return np.diff(ends, axis=1, prepend=0.0) + 1.0
 
 
+def sums_of(codes: NDArray[Any], weights: Doubles) -> Sums:
+    """Of codes (n,) with weights (n, K)."""
+    ends = np.cumsum(weights, axis=1)
+    places = _row_starts(weights) + codes
+    own = weights.take(places)
+    return np.stack([ends.take(places) - own, own, ends[:, -1]], axis=1)
+
+
+def intervals_of(codes: NDArray[Any], sums: Sums, size: int | Sizes) -> Intervals:
+    """The intervals of codes (n,) of `size` codewords (n,): those that `frequencies` gives them."""
+    before, own, whole = sums.T
+    scale = (TOTAL - size) / whole
+    ends = codes + 1 + np.floor((before + own) * scale)
+    ends[codes == size - 1] = TOTAL
+    return codes + np.floor(before * scale), ends
+
+
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
@@ -217,10 +248,39 @@ class Encoder:
         """Append codes (n,) with weights (n, K)."""
         self._coder.encode(codes.astype(np.int32), _FAMILY, weights)
 
+    def put_intervals(self, intervals: Intervals) -> None:
+        """Append codes by their intervals, to the same bytes."""
+        for codes, weights in _narrowed(*intervals):
+            self._coder.encode(codes, _FAMILY, weights)
+
     def finish(self) -> bytes:
         """The stream: 32-bit words, little-endian."""
         words: bytes = self._coder.get_compressed().astype("<u4").tobytes()
         return words
+
+
+def _narrowed(starts: Doubles, ends: Doubles) -> Iterator[tuple[NDArray[np.int32], Doubles]]:
+    """Codes of three codewords, and their weights, that have these intervals, in batches.
+
+    There is one codeword more below, one above, or one each.  The coder gives each a frequency of
+    one and, as the weights sum up to the rest, its weight on top.
+    """
+    first, last = starts == 0, ends == TOTAL
+    codes = (1 - first + last).astype(np.int32)
+    below = np.where(first, ends - 1, starts - 1 - last)
+    above = TOTAL - 1 - np.where(last, starts, ends + first)
+    weights = np.stack([below, TOTAL - 3 - below - above, above], axis=1)
+    alone = weights.min(1) < 0  # of two codewords, the other one has a frequency of one
+    if not alone.any():
+        yield codes, weights
+        return
+    for i in range(len(codes)):
+        row = slice(i, i + 1)
+        if alone[i]:
+            part = np.where(first, ends, starts)[row] - 1
+            yield last[row].astype(np.int32), np.stack([part, TOTAL - 2 - part], axis=1)
+        else:
+            yield codes[row], weights[row]
 
 
 class Counter:
@@ -230,13 +290,13 @@ class Counter:
         self.bits = 0.0
 
     def put(self, codes: NDArray[np.integer[Any]], weights: Doubles) -> None:
-        """Add the information of codes (n,) with weights (n, K).
+        """Add the information of codes (n,) with weights (n, K)."""
+        self.put_intervals(intervals_of(codes, sums_of(codes, weights), weights.shape[1]))
 
-        By their frequencies as these are before they are rounded.
-        """
-        chosen = weights.take(_row_starts(weights) + codes) / weights.sum(1)
-        spread = 1 - weights.shape[1] / TOTAL
-        self.bits -= float(np.log2(chosen * spread + 1 / TOTAL).sum())
+    def put_intervals(self, intervals: Intervals) -> None:
+        """The same by their intervals."""
+        starts, ends = intervals
+        self.bits -= float(np.log2((ends - starts) / TOTAL).sum())
 
 
 class Decoder:

@@ -104,13 +104,16 @@ class Linear:
         y += self._activation_offset
         return to_activations(y)
 
-    def native(self, active: bool = False) -> native.Linear:
-        """For the compiled loops; `active` if what they take of it is activations."""
+    def native(self, active: bool = False, signed: bool = False) -> native.Linear:
+        """For the compiled loops; `active` if what they take of it is activations.
+
+        `signed` if inputs are: those that are not are activations.
+        """
         if active:
             scale, offset = self._activation_scale, self._activation_offset
         else:
             scale, offset = self._scale, self._offset
-        return native.linear(self.matrix, scale, offset)
+        return native.linear_of_bytes(self.matrix, scale, offset, signed)
 
     def parts(self) -> tuple[Floats, Doubles, Doubles]:
         """Matrix (inputs, outputs), and for each output scale and offset.

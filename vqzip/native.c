@@ -19,16 +19,24 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-enum { ROWS = 3, BATCH = 36, PIECE = 12, ACTIVATION_LEVELS = 240 };
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include <immintrin.h>
+#define BYTES __attribute__((target("avx512f,avx512vnni")))
+#endif
+
+enum { SUMS = 3, QUAD = 4, SIGN = 0x80, ROWS = 3, BATCH = 36, PIECE = 48, ACTIVATION_LEVELS = 240 };
 enum { PANEL = 128, FLOATS = PANEL / sizeof(float), DOUBLES = PANEL / sizeof(double), VECTORS = 4 };
 
 typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double doubles __attribute__((vector_size(32), aligned(8), may_alias));
 
 /* Matrices lie in panels of columns that are PANEL bytes wide, (panels, inputs, columns), the last one
- * filled up with zeros. */
+ * filled up with zeros.  A layer of bytes has none: its weights are (panels, inputs / QUAD, columns,
+ * QUAD), and its sums begin at `first`, by which signed inputs become unsigned ones. */
 typedef struct {
     const float *matrix;
+    const int8_t *bytes;
+    const int32_t *first;
     const double *scale, *offset;
     int64_t inputs, outputs;
 } Linear;
@@ -101,8 +109,71 @@ INLINE double clamp(double x, double low, double high)
     return x < low ? low : x > high ? high : x;
 }
 
-/* Rows (count, inputs) times the matrix, (count, padded outputs); count is a multiple of ROWS. */
-INLINE void product(const Linear *layer, const float *rows, int64_t count, float *out)
+/* Numbers from a row of a layer's inputs to the next. */
+INLINE int64_t stride(const Linear *layer)
+{
+    return layer->bytes ? multiple(layer->inputs, QUAD) : layer->inputs;
+}
+
+/* Sets an input, where inputs are bytes or floats. */
+INLINE void set(const Linear *layer, void *rows, int64_t r, int64_t i, uint8_t value)
+{
+    if (layer->bytes)
+        ((uint8_t *)rows)[r * stride(layer) + i] = value;
+    else
+        ((float *)rows)[r * layer->inputs + i] = value;
+}
+
+#ifdef BYTES
+/* Two vectors of sums for each of some rows. */
+BYTES INLINE void add_quads(const Linear *layer, const int8_t *weights, const int32_t *first,
+                            const uint8_t *x, int rows, float *out)
+{
+    const int64_t width = stride(layer), outputs = padded(layer->outputs);
+    __m512i sums[2 * ROWS][2];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < 2; j++)
+            sums[r][j] = _mm512_loadu_si512(first + 16 * j);
+    for (int64_t i = 0; i < width; i += QUAD, weights += PANEL)
+        for (int r = 0; r < rows; r++) {
+            int32_t quad;
+            memcpy(&quad, x + r * width + i, sizeof quad);
+            for (int j = 0; j < 2; j++)
+                sums[r][j] = _mm512_dpbusd_epi32(sums[r][j], _mm512_set1_epi32(quad),
+                                                 _mm512_loadu_si512(weights + 64 * j));
+        }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < 2; j++)
+            _mm512_storeu_ps(out + r * outputs + 16 * j, _mm512_cvtepi32_ps(sums[r][j]));
+}
+
+BYTES static void product_of_bytes(const Linear *layer, const uint8_t *rows, int64_t count, float *out)
+{
+    const int64_t width = stride(layer), outputs = padded(layer->outputs);
+    for (int64_t o = 0; o < outputs; o += FLOATS) {
+        const int8_t *weights = layer->bytes + o * width;
+        int64_t n = 0;
+        for (; n + 2 * ROWS <= count; n += 2 * ROWS)
+            add_quads(layer, weights, layer->first + o, rows + n * width, 2 * ROWS,
+                      out + n * outputs + o);
+        for (; n < count; n += ROWS)
+            add_quads(layer, weights, layer->first + o, rows + n * width, ROWS,
+                      out + n * outputs + o);
+    }
+}
+#endif
+
+/* Whether there is a faster way for layers of bytes here. */
+int vqzip_bytes(void)
+{
+#ifdef BYTES
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni");
+#else
+    return 0;
+#endif
+}
+
+INLINE void product_of_floats(const Linear *layer, const float *rows, int64_t count, float *out)
 {
     const int64_t inputs = layer->inputs, outputs = padded(layer->outputs);
     for (int64_t o = 0; o < outputs; o += FLOATS)
@@ -119,15 +190,27 @@ INLINE void product(const Linear *layer, const float *rows, int64_t count, float
         }
 }
 
-/* The same of doubles for rows that are `stride` apart.  Sums begin at what there is. */
+/* Rows (count, inputs) times the matrix, (count, padded outputs); count is a multiple of ROWS. */
+INLINE void product(const Linear *layer, const void *rows, int64_t count, float *out)
+{
+#ifdef BYTES
+    if (layer->bytes) {
+        product_of_bytes(layer, rows, count, out);
+        return;
+    }
+#endif
+    product_of_floats(layer, rows, count, out);
+}
+
+/* The same of doubles for rows that are `apart` numbers apart.  Sums begin at what there is. */
 INLINE void add_product(const double *matrix, int64_t inputs, int64_t outputs, const double *rows,
-                        int64_t stride, int64_t count, double *out)
+                        int64_t apart, int64_t count, double *out)
 {
     const int64_t width = padded_doubles(outputs);
     for (int64_t o = 0; o < width; o += DOUBLES)
         for (int64_t n = 0; n < count; n += ROWS) {
             const doubles *weights = (const doubles *)(matrix + o * inputs);
-            const double *x = rows + n * stride;
+            const double *x = rows + n * apart;
             double *target = out + n * width + o;
             doubles sums[ROWS][VECTORS];
             for (int r = 0; r < ROWS; r++)
@@ -135,32 +218,48 @@ INLINE void add_product(const double *matrix, int64_t inputs, int64_t outputs, c
             for (int64_t i = 0; i < inputs; i++, weights += VECTORS)
                 for (int r = 0; r < ROWS; r++)
                     for (int j = 0; j < VECTORS; j++)
-                        sums[r][j] += x[r * stride + i] * weights[j];
+                        sums[r][j] += x[r * apart + i] * weights[j];
             for (int r = 0; r < ROWS; r++)
                 memcpy(target + r * width, sums[r], sizeof sums[r]);
         }
 }
-
-/* Numbers of neighbours side by side, (rows, taps * channels), for a multiple of ROWS. */
-#define GATHER(TYPE)                                                                              \
-    INLINE void gather_##TYPE(const TYPE##_t *table, int64_t cell_count, int64_t channels,        \
-                              const int64_t *cells, int64_t rows, const int64_t *taps,            \
-                              int64_t tap_count, float *out)                                      \
-    {                                                                                             \
-        for (int64_t r = 0; r < rows; r++)                                                        \
-            for (int64_t t = 0; t < tap_count; t++, out += channels) {                            \
-                const TYPE##_t *from = table + neighbour(cells[r], taps[t], cell_count) * channels;\
-                for (int64_t c = 0; c < channels; c++)                                            \
-                    out[c] = from[c];                                                             \
-            }                                                                                     \
-        memset(out, 0, (size_t)((whole(rows) - rows) * tap_count * channels) * sizeof *out);      \
-    }
 
 /* The cell a tap away, around the ends. */
 INLINE int64_t neighbour(int64_t cell, int64_t tap, int64_t cells)
 {
     const int64_t found = cell + tap;
     return found < 0 ? found + cells : found >= cells ? found - cells : found;
+}
+
+/* Sets inputs beyond some rows, up to a multiple of ROWS, and beyond the last one of a row, which
+ * count nothing, to something. */
+INLINE void clear(const Linear *layer, void *rows, int64_t count)
+{
+    const int64_t width = stride(layer), size = layer->bytes ? 1 : sizeof(float);
+    memset((char *)rows + count * width * size, 0, (size_t)((whole(count) - count) * width * size));
+    for (int64_t r = 0; r < count && width > layer->inputs; r++)
+        memset((char *)rows + r * width + layer->inputs, 0, (size_t)(width - layer->inputs));
+}
+
+/* A layer's inputs, numbers of neighbours side by side, for a multiple of ROWS.  The numbers are
+ * bytes; a sign is 0 or SIGN, of those that have one. */
+INLINE void gather(const Linear *layer, const uint8_t *table, uint8_t sign, int64_t cell_count,
+                   const int64_t *cells, int64_t rows, const int64_t *taps, int64_t tap_count,
+                   void *out)
+{
+    const int64_t channels = layer->inputs / tap_count, width = stride(layer);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t t = 0; t < tap_count; t++) {
+            const uint8_t *from = table + neighbour(cells[r], taps[t], cell_count) * channels;
+            const int64_t to = r * width + t * channels;
+            if (layer->bytes)
+                for (int64_t c = 0; c < channels; c++)
+                    ((uint8_t *)out)[to + c] = from[c] ^ sign;
+            else
+                for (int64_t c = 0; c < channels; c++)
+                    ((float *)out)[to + c] = (float)((from[c] ^ sign) - sign);
+        }
+    clear(layer, out, rows);
 }
 
 INLINE uint8_t activation(double x)
@@ -175,18 +274,15 @@ INLINE void activate(const double *f, int64_t width, uint8_t *out)
         out[c] = activation(f[c] * 0x1p-5);
 }
 
-GATHER(int8)
-GATHER(uint8)
-
 /* The first layer: f = context of the inputs + start, and the activations that are seen next. */
 INLINE void begin(const Network *net, const int64_t *cells, int64_t rows, const double *start,
                   double *f, float *scratch)
 {
     const Linear *layer = net->context;
     const int64_t taps = net->context_tap_count, width = layer->outputs;
-    float *sums = scratch + BATCH * layer->inputs;
-    gather_int8(net->inputs, net->cells, layer->inputs / taps, cells, rows, net->context_taps, taps,
-                scratch);
+    float *sums = scratch + BATCH * multiple(layer->inputs, QUAD);
+    gather(layer, (const uint8_t *)net->inputs, SIGN, net->cells, cells, rows, net->context_taps, taps,
+           scratch);
     product(layer, scratch, whole(rows), sums);
     for (int64_t r = 0; r < rows; r++, sums += padded(width), f += width, start += width) {
         for (int64_t c = 0; c < width; c++)
@@ -203,15 +299,16 @@ INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t
     const Linear *spatial = net->spatial[index], *pointwise = net->pointwise[index];
     const Linear *last = net->last;
     const int64_t width = pointwise->outputs, middle = spatial->outputs;
-    float *inner = scratch + BATCH * spatial->inputs, *active = inner + BATCH * middle;
-    float *sums = active + BATCH * width;
-    gather_uint8(net->activations[index], net->cells, width, cells, rows, net->spatial_taps,
-                 net->spatial_tap_count, scratch);
+    float *inner = scratch + BATCH * multiple(spatial->inputs, QUAD);
+    float *active = inner + BATCH * multiple(middle, QUAD), *sums = active + BATCH * multiple(width, QUAD);
+    gather(spatial, net->activations[index], 0, net->cells, cells, rows, net->spatial_taps,
+           net->spatial_tap_count, scratch);
     product(spatial, scratch, whole(rows), sums);
-    for (int64_t r = 0; r < whole(rows); r++)
+    for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < middle; c++)
-            inner[r * middle + c] =
-                activation(sums[r * padded(middle) + c] * spatial->scale[c] + spatial->offset[c]);
+            set(pointwise, inner, r, c,
+                activation(sums[r * padded(middle) + c] * spatial->scale[c] + spatial->offset[c]));
+    clear(pointwise, inner, rows);
     product(pointwise, inner, whole(rows), sums);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < width; c++) {
@@ -223,9 +320,10 @@ INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t
             activate(f + r * width, width, net->activations[index + 1] + cells[r] * width);
         return;
     }
-    for (int64_t i = 0; i < rows * width; i++)
-        active[i] = activation(f[i] * 0x1p-5);
-    memset(active + rows * width, 0, (size_t)((whole(rows) - rows) * width) * sizeof *active);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < width; c++)
+            set(last, active, r, c, activation(f[r * width + c] * 0x1p-5));
+    clear(last, active, rows);
     product(last, active, whole(rows), sums);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < last->outputs; c++)
@@ -257,11 +355,12 @@ int vqzip_layers(const Network *net, int64_t first, int64_t end, const int64_t *
                  const double *start, double *f, double *out, int64_t threads)
 {
     const int64_t width = net->context->outputs, outputs = padded(net->last->outputs);
-    int64_t numbers = net->context->inputs + padded(width);
+    int64_t numbers = multiple(net->context->inputs, QUAD) + padded(width);
     for (int64_t i = 0; i < net->layers; i++) {
         const int64_t middle = padded(net->spatial[i]->outputs);
         const int64_t sums = larger(larger(middle, padded(width)), outputs);
-        numbers = larger(numbers, net->spatial[i]->inputs + middle + width + sums);
+        const int64_t inputs = multiple(net->spatial[i]->inputs, QUAD);
+        numbers = larger(numbers, inputs + middle + padded(width) + sums);
     }
     const int pieces = pieces_of(count, threads);
     float *scratch = malloc((size_t)(pieces * BATCH * numbers) * sizeof *scratch);
@@ -381,25 +480,32 @@ INLINE double largest_of(const double *numbers, int64_t count)
     return largest;
 }
 
-/* What codes are chosen by, and what is found of them; NULL is what is not wanted. */
+/* What codes are chosen by, and what is found of them; NULL is what is not wanted.
+ *
+ * Without slopes, codes are given. */
 typedef struct {
     const double *table; /* of exponentials; the entry `last` is for all beyond */
     int64_t last;
     const double *slopes, *squares; /* (count, channels), of the error */
     double rarest;                  /* logit that there is below the largest at least */
     double *weights;                /* (count * groups, size) */
+    double *sums;                   /* (count * groups, SUMS), of weights: of those before the code,
+                                       its own, and of all */
     int32_t *codes;                 /* (count, groups), the first of those that are equal */
 } Wanted;
 
 INLINE Wanted wanted_from(Wanted wanted, const Slice *slice, const Book *book, int64_t n)
 {
-    if (wanted.codes) {
+    if (wanted.slopes) {
         wanted.slopes += n * slice->channels;
         wanted.squares += n * slice->channels;
-        wanted.codes += n * book->groups;
     }
+    if (wanted.codes)
+        wanted.codes += n * book->groups;
     if (wanted.weights)
         wanted.weights += n * book->groups * book->size;
+    if (wanted.sums)
+        wanted.sums += n * book->groups * SUMS;
     return wanted;
 }
 
@@ -413,6 +519,18 @@ INLINE void find_weights(const double *logits, double largest, int64_t size, con
     }
     for (int64_t k = 0; k < size; k++)
         out[k] = wanted->table[entries[k]];
+}
+
+INLINE void find_sums(const double *weights, int64_t size, int32_t code, double *sums)
+{
+    double before = 0, all = 0;
+    for (int64_t k = 0; k < code; k++)
+        before += weights[k];
+    for (int64_t k = 0; k < size; k++)
+        all += weights[k];
+    sums[0] = before;
+    sums[1] = weights[code];
+    sums[2] = all;
 }
 
 /* Code of the largest sum of closeness, which is changed, and logit. */
@@ -454,7 +572,7 @@ TUNED static void run_slice(const Slice *slice, const Book *book, Known known, i
         const int64_t rows = find_features(slice, known, n, count, &s);
         for (int64_t g = 0; g < book->groups; g++) {
             find_logits(slice, book, g, rows, &s);
-            if (wanted.codes)
+            if (wanted.slopes)
                 find_closeness(slice, book, g, n, rows, wanted, &s);
             for (int64_t r = 0; r < rows; r++) {
                 const int64_t row = (n + r) * book->groups + g;
@@ -463,22 +581,26 @@ TUNED static void run_slice(const Slice *slice, const Book *book, Known known, i
                 if (wanted.weights)
                     find_weights(logits, largest, book->size, &wanted, s.entries,
                                  wanted.weights + row * book->size);
-                if (wanted.codes)
-                    wanted.codes[row] = best_of(logits, largest, book->size, wanted.rarest,
-                                                s.close + r * size);
+                double *close = s.close + r * size;
+                if (wanted.slopes)
+                    wanted.codes[row] = best_of(logits, largest, book->size, wanted.rarest, close);
+                if (wanted.sums) {
+                    find_weights(logits, largest, book->size, &wanted, s.entries, close);
+                    find_sums(close, book->size, wanted.codes[row], wanted.sums + row * SUMS);
+                }
             }
         }
     }
 }
 
-/* Weights of a slice's codewords and codes of least squared error plus bits, or one of them. */
+/* Weights of a slice's codewords, codes of least squared error plus bits, and sums for codes. */
 int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int64_t hidden_width,
                 const int8_t *seen, int64_t seen_width, int64_t count, const double *table,
                 int64_t last, double *weights, const double *slopes, const double *squares,
-                double rarest, int32_t *codes, int64_t threads)
+                double rarest, double *sums, int32_t *codes, int64_t threads)
 {
     const Known known = {hidden, seen, hidden_width, seen_width};
-    const Wanted wanted = {table, last, slopes, squares, rarest, weights, codes};
+    const Wanted wanted = {table, last, slopes, squares, rarest, weights, sums, codes};
     const int pieces = pieces_of(count, threads);
     const size_t bytes = scratch_bytes(slice, book);
     char *room = calloc((size_t)pieces, bytes);
