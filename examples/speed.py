@@ -32,7 +32,7 @@ from PIL import Image  # noqa: E402
 
 import vqzip  # noqa: E402
 from vqzip import bands, codec, store  # noqa: E402
-from vqzip.entropy import Decoder, Encoder  # noqa: E402
+from vqzip.coder import Decoder, Encoder  # noqa: E402
 from vqzip.image import load  # noqa: E402
 from vqzip.quality import DEFAULT_QUALITY, level_of_quality  # noqa: E402
 

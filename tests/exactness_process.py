@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import vqzip
 from vqzip import codec, container, store, threads
 from vqzip.codec import CodecModel
-from vqzip.entropy import Decoder, Encoder, Intervals, intervals_of, sums_of
+from vqzip.coder import Decoder, Encoder, Intervals, intervals_of, sums_of
 from vqzip.integer import Doubles
 
 MODELS = {None: (15, 100), Path(__file__).parent / "golden" / "model": (60,)}

@@ -23,8 +23,9 @@ from vqzip import threads as vqzip_threads
 from vqzip.choice import Latents, Search, choose
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
+from vqzip.coder import Encoder, frequencies
 from vqzip.coding import Coding
-from vqzip.entropy import CodebookTable, Encoder, frequencies
+from vqzip.entropy import CodebookTable
 from vqzip.errors import VqzError
 from vqzip.integer import Tensors
 from vqzip.layout import Layout

@@ -10,18 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_stream import RangeDecoder
 
-from vqzip.entropy import (
-    EXP2,
-    CodebookTable,
-    Codes,
-    Counter,
-    Decoder,
-    Encoder,
-    error_terms,
-    frequencies,
-    intervals_of,
-    sums_of,
-)
+from vqzip.coder import Counter, Decoder, Encoder, frequencies, intervals_of, sums_of
+from vqzip.entropy import EXP2, CodebookTable, Codes, error_terms
 from vqzip.errors import VqzError
 from vqzip.integer import Doubles
 from vqzip.layout import Ints

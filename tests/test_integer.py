@@ -15,8 +15,9 @@ from torch import Tensor
 from vqzip import codec
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
+from vqzip.coder import frequencies
 from vqzip.coding import Coding
-from vqzip.entropy import CodebookTable, frequencies
+from vqzip.entropy import CodebookTable
 from vqzip.entropy import Codes as CodeArray
 from vqzip.errors import VqzError
 from vqzip.integer import (

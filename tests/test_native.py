@@ -17,8 +17,9 @@ from tiny_model import picture
 from vqzip import codec, native
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
+from vqzip.coder import sums_of
 from vqzip.coding import Coding
-from vqzip.entropy import CodebookTable, error_terms, sums_of
+from vqzip.entropy import CodebookTable, error_terms
 from vqzip.integer import Doubles
 
 pytest_plugins = ["tiny_fixtures"]

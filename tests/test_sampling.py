@@ -11,8 +11,9 @@ import vqzip
 from vqzip import codec
 from vqzip.cli import main
 from vqzip.codec import CodecModel, Codes
+from vqzip.coder import frequencies
 from vqzip.container import unpack
-from vqzip.entropy import EXP2, frequencies
+from vqzip.entropy import EXP2
 from vqzip.integer import Doubles
 from vqzip.sampling import Sampler, complete, sample, tempered
 from vqzip.store import load_model

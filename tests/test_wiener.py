@@ -16,7 +16,7 @@ from vqzip import bands, codec, schema, store, wiener, windows
 from vqzip.bands import Band
 from vqzip.choice import Search
 from vqzip.codec import CodecModel
-from vqzip.entropy import Counter, Decoder, Encoder
+from vqzip.coder import Counter, Decoder, Encoder
 from vqzip.integer import Tensors
 from vqzip.wiener import REACH, TAPS, TERMS, FilterBank, Statistics
 from vqzip.windows import Window

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqzip.entropy import TOTAL, Decoder, Encoder
+from vqzip.coder import TOTAL, Decoder, Encoder
 from vqzip.integer import Doubles
 from vqzip.layout import Ints
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import codemap
-from vqzip.codemap import CHUNK, CodeMap, Sink, Writer, walk
+from vqzip.codemap import CHUNK, CodeMap, walk
+from vqzip.coder import SUMS, Counter, Encoder, Sink, Writer
 from vqzip.coding import Coding
-from vqzip.entropy import SUMS, Codes, Counter, Encoder, error_terms
+from vqzip.entropy import Codes, error_terms
 from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
 from vqzip.native import spread

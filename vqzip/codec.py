@@ -13,8 +13,8 @@ from vqzip import bands, codemap
 from vqzip.bands import Pixels, Positions, Vectors
 from vqzip.choice import Latents, Search, choose
 from vqzip.codemap import CodeMap, CodeSource
+from vqzip.coder import Decoder, Encoder
 from vqzip.entropy import Codes as CodeArray
-from vqzip.entropy import Decoder, Encoder
 from vqzip.errors import VqzError
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
 from vqzip.threads import each

@@ -16,17 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import native
+from vqzip.coder import SUMS, Counter, Sink, Sums, Writer
 from vqzip.coding import Coding
-from vqzip.entropy import (
-    SUMS,
-    CodebookTable,
-    Codes,
-    Counter,
-    Intervals,
-    Sums,
-    intervals_of,
-    look_up,
-)
+from vqzip.entropy import CodebookTable, Codes, look_up
 from vqzip.integer import (
     Bytes,
     Doubles,
@@ -34,10 +26,9 @@ from vqzip.integer import (
     IntegerPixelCNN,
 )
 from vqzip.layout import Ints, Layout
-from vqzip.threads import Behind, share
+from vqzip.threads import share
 
 CHUNK = 8192  # positions that are gone through at once while encoding
-HANDED = 2**15  # codes that are handed to a sink at once
 KEPT = 2**16  # cells there is room for while coding, if that is a step
 
 Known = Callable[[Ints], NDArray[np.int8]]
@@ -175,48 +166,6 @@ def filled(coding: Coding, known: Known, chunk: int) -> Iterator[tuple[Ints, Int
         coding.open(begin, end)
         share(partial(put, first), last - first)
         yield cells[first:last], places[first:last], starts[begin : end + 1] - first
-
-
-class Sink(Protocol):
-    """Where codes and their frequencies go: an `Encoder` writes, a `Counter` counts bits."""
-
-    def put(self, codes: NDArray[Any], weights: Doubles) -> None:
-        """Codes (n,) with weights (n, K)."""
-
-    def put_intervals(self, intervals: Intervals) -> None:
-        """Codes by their intervals."""
-
-
-class Writer:
-    """Codes on their way to a sink that works on another thread, many at a time."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink, self._behind = sink, Behind(self._pass_on)
-        self._held: list[tuple[NDArray[Any], Sums, int]] = []
-        self._count = 0
-
-    def put(self, codes: NDArray[Any], sums: Sums, size: int) -> None:
-        """Append codes (n,) of `size` codewords by their sums, neither of which is to change."""
-        self._held.append((codes, sums, size))
-        self._count += len(codes)
-        if self._count >= HANDED:
-            self._hand_over()
-
-    def finish(self) -> None:
-        """Wait until the sink has all."""
-        self._hand_over()
-        self._behind.wait()
-
-    def _pass_on(self, held: list[tuple[NDArray[Any], Sums, int]]) -> None:
-        if held:
-            codes, sums, sizes = zip(*held, strict=True)
-            every = np.repeat(sizes, [len(each) for each in codes])
-            found = intervals_of(np.concatenate(codes), np.concatenate(sums), every)
-            self._sink.put_intervals(found)
-
-    def _hand_over(self) -> None:
-        self._behind(self._held)
-        self._held, self._count = [], 0
 
 
 def encode(

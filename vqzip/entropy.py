@@ -1,22 +1,14 @@
-"""Codebooks as the coder sees them: features to integer weights to bytes, and back.
-
-The range coder is constriction's.  It gets a weight for each codeword, an integer up to 2^28, and
-makes frequencies of them that sum to 2^24 in one way, with no rounding left to the machine: in its
-arithmetic, float64, sums of the weights are exact.
-"""
+"""Codebooks as the coder sees them: features to a weight for each codeword, in integers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, TypeVar
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import native
+from vqzip.coder import WEIGHT_BITS, Sums, row_starts, sums_of
 from vqzip.errors import VqzError
 from vqzip.integer import (
     BIAS_SHIFT,
@@ -32,21 +24,13 @@ from vqzip.integer import (
 )
 
 Codes = NDArray[np.uint16]
-Sizes = NDArray[np.int64]
-SUMS = 3
-Sums = Doubles
-"""For codes (n, SUMS): of the weights of codewords before theirs, their own, and those of all."""
-Intervals = tuple[Doubles, Doubles]
-"""Where those of codes (n,) start and end: cumulative frequencies, of 2^24."""
 _Number = TypeVar("_Number", bound=np.generic)
 
-TOTAL = 2**24
 EXP2_STEP = 256  # entries of the exponential table to a factor of two
-EXP2_BITS = 28  # a codeword this many bits below the most likely one has a weight of zero
+EXP2_BITS = WEIGHT_BITS  # a codeword this many bits below the most likely one has a weight of zero
 BLOCK = 2**16  # weights that are worked on at once, to stay in the processor's cache
 RAREST = -24.0 * EXP2_STEP  # logarithm of the least frequency, as logits are written
 ERROR_STEP = 2.0**-16  # of the terms of errors
-COUNTED = 32  # batches of codes whose information is counted at once
 
 EXP2: Doubles = np.append(
     np.round(2.0 ** (EXP2_BITS - np.arange(EXP2_BITS * EXP2_STEP + 1) / EXP2_STEP)), 0.0
@@ -175,27 +159,8 @@ def error_terms(points: Floats, weight: Floats) -> tuple[Doubles, Doubles]:
 
 def largest(rows: Doubles) -> Doubles:
     """The largest number of each row (n, K), (n, 1).  NumPy finds its place sooner than itself."""
-    found: Doubles = rows.take(_row_starts(rows) + rows.argmax(1))
+    found: Doubles = rows.take(row_starts(rows) + rows.argmax(1))
     return found[:, None]
-
-
-def _row_starts(rows: NDArray[Any]) -> NDArray[np.int64]:
-    return _multiples(*rows.shape)
-
-
-@lru_cache(maxsize=1024)
-def _multiples(count: int, of: int) -> NDArray[np.int64]:
-    return np.arange(0, count * of, of)
-
-
-def _least_information(chosen: Doubles) -> float:
-    """Bits that codes with these weights have at least, the largest being 2^28 for each.
-
-    Small frequencies may be rounded up to twice what the weight says, hence the limit to 20 bits
-    and the factor.
-    """
-    likely = np.log2(np.maximum(chosen, 2.0 ** (EXP2_BITS - 20)))
-    return 0.9 * (EXP2_BITS * len(chosen) - float(np.add.reduce(likely)))
 
 
 def look_up(table: NDArray[_Number], codes: NDArray[np.integer[Any]]) -> NDArray[_Number]:
@@ -203,141 +168,3 @@ def look_up(table: NDArray[_Number], codes: NDArray[np.integer[Any]]) -> NDArray
     groups, size, dim = table.shape
     rows = codes + np.arange(0, groups * size, size)
     return table.reshape(-1, dim).take(rows, axis=0).reshape(len(codes), groups * dim)
-
-
-def frequencies(weights: Doubles) -> Doubles:
-    """What the coder makes of weights (n, K): frequencies of at least one that sum to 2^24.
-
-    Cumulative frequencies are `k + floor(sum of the first k weights * ((2^24 - K) / sum of all))`.
-    """
-    size = weights.shape[1]
-    ends = np.cumsum(weights, axis=1)
-    ends *= (TOTAL - size) / ends[:, -1:]
-    np.floor(ends, out=ends)
-    ends[:, -1] = TOTAL - size
-    return np.diff(ends, axis=1, prepend=0.0) + 1.0
-
-
-def sums_of(codes: NDArray[Any], weights: Doubles) -> Sums:
-    """Of codes (n,) with weights (n, K)."""
-    ends = np.cumsum(weights, axis=1)
-    places = _row_starts(weights) + codes
-    own = weights.take(places)
-    return np.stack([ends.take(places) - own, own, ends[:, -1]], axis=1)
-
-
-def intervals_of(codes: NDArray[Any], sums: Sums, size: int | Sizes) -> Intervals:
-    """The intervals of codes (n,) of `size` codewords (n,): those that `frequencies` gives them."""
-    before, own, whole = sums.T
-    scale = (TOTAL - size) / whole
-    ends = codes + 1 + np.floor((before + own) * scale)
-    ends[codes == size - 1] = TOTAL
-    return codes + np.floor(before * scale), ends
-
-
-_FAMILY = constriction.stream.model.Categorical(perfect=False)
-
-
-class Encoder:
-    """Codes to bytes."""
-
-    def __init__(self) -> None:
-        self._coder = constriction.stream.queue.RangeEncoder()
-
-    def put(self, codes: NDArray[np.integer[Any]], weights: Doubles) -> None:
-        """Append codes (n,) with weights (n, K)."""
-        self._coder.encode(codes.astype(np.int32), _FAMILY, weights)
-
-    def put_intervals(self, intervals: Intervals) -> None:
-        """Append codes by their intervals, to the same bytes."""
-        for codes, weights in _narrowed(*intervals):
-            self._coder.encode(codes, _FAMILY, weights)
-
-    def finish(self) -> bytes:
-        """The stream: 32-bit words, little-endian."""
-        words: bytes = self._coder.get_compressed().astype("<u4").tobytes()
-        return words
-
-
-def _narrowed(starts: Doubles, ends: Doubles) -> Iterator[tuple[NDArray[np.int32], Doubles]]:
-    """Codes of three codewords, and their weights, that have these intervals, in batches.
-
-    There is one codeword more below, one above, or one each.  The coder gives each a frequency of
-    one and, as the weights sum up to the rest, its weight on top.
-    """
-    first, last = starts == 0, ends == TOTAL
-    codes = (1 - first + last).astype(np.int32)
-    below = np.where(first, ends - 1, starts - 1 - last)
-    above = TOTAL - 1 - np.where(last, starts, ends + first)
-    weights = np.stack([below, TOTAL - 3 - below - above, above], axis=1)
-    alone = weights.min(1) < 0  # of two codewords, the other one has a frequency of one
-    if not alone.any():
-        yield codes, weights
-        return
-    for i in range(len(codes)):
-        row = slice(i, i + 1)
-        if alone[i]:
-            part = np.where(first, ends, starts)[row] - 1
-            yield last[row].astype(np.int32), np.stack([part, TOTAL - 2 - part], axis=1)
-        else:
-            yield codes[row], weights[row]
-
-
-class Counter:
-    """Counts the bits of codes where an `Encoder` would append them."""
-
-    def __init__(self) -> None:
-        self.bits = 0.0
-
-    def put(self, codes: NDArray[np.integer[Any]], weights: Doubles) -> None:
-        """Add the information of codes (n,) with weights (n, K)."""
-        self.put_intervals(intervals_of(codes, sums_of(codes, weights), weights.shape[1]))
-
-    def put_intervals(self, intervals: Intervals) -> None:
-        """The same by their intervals."""
-        starts, ends = intervals
-        self.bits -= float(np.log2((ends - starts) / TOTAL).sum())
-
-
-class Decoder:
-    """Bytes to codes; errors say what it is that is corrupt."""
-
-    def __init__(
-        self, stream: bytes, what: str = "code stream", most_bits: float = math.inf
-    ) -> None:
-        """`most_bits` is the most information that the codes may have, altogether."""
-        self._what, self._bits_left = what, most_bits
-        self._chosen: list[Doubles] = []  # weights of codes whose information is not counted yet
-        if len(stream) % 4:
-            raise VqzError(f"corrupt {what}: its length is not a multiple of four")
-        self._coder = constriction.stream.queue.RangeDecoder(
-            np.frombuffer(stream, "<u4").astype(np.uint32)
-        )
-
-    def get(self, weights: Doubles) -> NDArray[np.int32]:
-        """The next codes (n,), given weights (n, K).
-
-        Raises VqzError when the stream cannot be that of these codes.
-        """
-        try:
-            codes: NDArray[np.int32] = self._coder.decode(_FAMILY, weights)
-        except (AssertionError, ValueError) as error:
-            raise VqzError(f"corrupt {self._what}: {error}") from error
-        if self._bits_left < math.inf:
-            self._chosen.append(weights.take(_row_starts(weights) + codes))
-            if len(self._chosen) == COUNTED:
-                self.count()
-        return codes
-
-    def count(self) -> None:
-        """Refuse codes that have more information than the stream can hold."""
-        if self._chosen:
-            self._bits_left -= _least_information(np.concatenate(self._chosen))
-            self._chosen.clear()
-        if self._bits_left < 0:
-            raise VqzError(f"corrupt {self._what}: it ends before its codes do")
-
-    def finish(self) -> None:
-        """Refuse words beyond the last code, if there are more than the coder looks ahead."""
-        if not self._coder.maybe_exhausted():
-            raise VqzError("corrupt code stream: it goes on after the last code")

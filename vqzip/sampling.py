@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from vqzip import codec
 from vqzip.bands import Pixels
 from vqzip.codec import CodecModel, Codes
+from vqzip.coder import TOTAL, frequencies
 from vqzip.container import CODE_STREAM, Chunk, Container, Header
-from vqzip.entropy import EXP2, EXP2_BITS, EXP2_STEP, TOTAL, frequencies
+from vqzip.entropy import EXP2, EXP2_BITS, EXP2_STEP
 from vqzip.errors import VqzError
 from vqzip.integer import Doubles
 

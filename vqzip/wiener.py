@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqzip.codemap import Sink
-from vqzip.entropy import EXP2_BITS, TOTAL, Decoder, frequencies
+from vqzip.coder import TOTAL, Decoder, Sink, frequencies
+from vqzip.entropy import EXP2_BITS
 from vqzip.integer import Doubles, Floats
 
 Coefficients = NDArray[np.int32]

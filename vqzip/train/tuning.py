@@ -25,7 +25,7 @@ from vqzip import codec
 from vqzip.bands import Pixels
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
-from vqzip.entropy import Encoder
+from vqzip.coder import Encoder
 from vqzip.integer import Floats
 from vqzip.similarity import ms_ssim
 
