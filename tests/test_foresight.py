@@ -152,19 +152,23 @@ def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
     assert often < once < -0.003
 
 
-def test_more_passes_never_find_worse_codes() -> None:
-    """By distortion and bits together."""
+@pytest.mark.parametrize("seeing", [True, False])
+def test_more_passes_never_find_worse_codes(seeing: bool) -> None:
+    """By what they leave of the picture, or of the latents, and bits together."""
     model = store.load_model()
     latents = codec.begin(model, photo(), LEVEL).bottom
+    given_latents = latents if seeing else replace(latents, look=None)
     given = latents.shape, LEVEL, latents.condition
 
     def cost(passes: int) -> float:
-        codes = choose(latents, Search(passes=passes))
+        codes = choose(given_latents, Search(passes=passes))
         vectors = model.bottom.vectors(codes, LEVEL)[:, : latents.points.shape[1]] / 64
         weight = model.bottom.distortion_weight(LEVEL)[: latents.points.shape[1]]
         errors = weight * latents.emphasis * np.square(latents.points - vectors)
         found = float(errors.sum(dtype=np.float64))
         assert latents.distortion(codes, Search(passes=passes)) == pytest.approx(found, rel=1e-5)
+        if given_latents.look is not None:
+            found = given_latents.look(codes).error
         return found + codemap.cross_entropy(model.bottom, codes, *given)
 
     costs = [cost(passes) for passes in range(7)]

@@ -8,9 +8,10 @@ decoding does, and asks here for codes.  Decoders know nothing of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,17 @@ from vqzip.layout import Ints
 from vqzip.native import spread
 from vqzip.threads import share
 
+if TYPE_CHECKING:
+    from vqzip.hindsight import Found
+
 FORESIGHT = 0.8
 """Share of what codes cost later that is counted."""
 
 FARTHEST = 0.5
-"""How far a latent is moved for that at most, in code units."""
+"""How far a latent is moved at most, in code units."""
+
+FLATTEST, STEEPEST = 0.1, 2.0
+"""Curvature of the picture's error, in weights that codes are chosen by."""
 
 LEAST_WEIGHT = 1e-6
 """Of distortion: where it counts nothing, latents are moved as far as they may be."""
@@ -44,7 +51,8 @@ class Search:
     fidelity: float = 1.0
     """Above 1, more bits than the level would take are spent on codes that are closer."""
     passes: int = 0
-    """How often a map is chosen again, knowing what its codes cost those after them."""
+    """How often a map is chosen again, knowing what its codes cost those after them and, of the
+    bottom map, what they leave of the picture."""
     filters: bool = True
     """Whether the picture is decoded to find a filter for it, if the model has filters."""
 
@@ -67,6 +75,8 @@ class Latents:
     condition: Bytes | None
     emphasis: Floats
     """(positions, 1): how much distortion counts."""
+    look: Callable[[list[Codes]], Found] | None = None
+    """What codes leave of the picture, if that can be told."""
 
     def weight(self, search: Search) -> Floats:
         """Bits for a squared code unit of each channel, emphasis apart."""
@@ -157,8 +167,9 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
     """The best codes of several passes, which learn from those before what codes cost later.
 
     Latents are moved against the gradient of that: `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`,
-    up to what is the same for all codes.  The gradient is a mean over the choices so far and one
-    before that knew nothing, for the choice to come to rest.
+    up to what is the same for all codes.  And they are moved to where the decoded picture says that
+    codes should have been.  Both are means over the choices so far and one before that knew
+    nothing, for the choice to come to rest.
     """
     from vqzip.foresight import Foresight
 
@@ -171,15 +182,37 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
     for known in range(search.passes + 1):
         counter = Counter()
         codes = _walk(moved, search, counter)
-        cost = counter.bits + latents.distortion(codes, search)
+        found = None if latents.look is None else latents.look(codes)
+        left = latents.distortion(codes, search) if found is None else found.error * search.fidelity
+        cost = counter.bits + left
         if best is None or cost < least:
             best, least = codes, cost
         if known < search.passes:
             costs = ahead.costs(codes, latents.shape, latents.condition)[:, :channels]
-            shift += (costs * (half / latents.emphasis) - shift) / (known + 2)
+            step = costs * (half / latents.emphasis)
+            if found is not None:
+                slope = found.slope[:, :channels] * np.float32(search.fidelity)
+                step += _away(latents, codes, slope / latents.emphasis, weight)
+            shift += (step - shift) / (known + 2)
             moved = replace(latents, points=points - shift.clip(-FARTHEST, FARTHEST))
     assert best is not None
     return best
+
+
+def _away(latents: Latents, codes: list[Codes], slope: Floats, weight: Floats) -> Floats:
+    """How far latents are from where the picture is best, (positions, channels).
+
+    `slope` is that of its error by the code vectors.  Its curvature is what their distance from the
+    latents explains of that, channel by channel: not far from the weights of errors.
+    """
+    vectors = latents.code_map.vectors(codes, latents.level)[:, : len(weight)]
+    off = vectors * np.float32(1 / CODEWORD_ONE) - latents.points
+    explained = np.einsum("pc,pc->c", slope, off, dtype=np.float64)
+    squares = np.einsum("pc,pc->c", off, off, dtype=np.float64)
+    curvature = explained / (2 * squares + LEAST_WEIGHT)
+    curvature = np.clip(curvature, FLATTEST * weight, STEEPEST * weight).astype(np.float32)
+    away: Floats = slope / (2 * curvature) - off
+    return away
 
 
 def _nearest(latents: Latents) -> list[Codes]:

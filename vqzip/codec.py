@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +23,9 @@ from vqzip.threads import each
 from vqzip.vqvae import TOP_STRIDE, Transform
 from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
 from vqzip.windows import Window, windows
+
+if TYPE_CHECKING:
+    from vqzip.hindsight import Found
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
@@ -134,7 +139,27 @@ def begin(
     top = choose(Latents(model.top, points, shape, level, None, coarse), search, encoder)
     points = analysis.bottom_latent(_vectors(model.top, top, level), model.bottom.coded(level))
     given = level, _condition(model, top, shape, level), fine
-    return Begun(shape, top, Latents(model.bottom, points, _double(shape), *given))
+    look = partial(_look, model, pixels, shape, top, level, fine, search)
+    return Begun(shape, top, Latents(model.bottom, points, _double(shape), *given, look))
+
+
+def _look(
+    model: CodecModel,
+    pixels: Pixels,
+    shape: tuple[int, int],
+    top: list[CodeArray],
+    level: int,
+    emphasis: Floats,
+    search: Search,
+    bottom: list[CodeArray],
+) -> Found:
+    """What codes leave of a picture, the filter that they would have being in it."""
+    from vqzip.hindsight import Hindsight
+
+    codes = with_filter(model, pixels, Codes(shape, top, bottom), level, search)
+    above, below = (_vectors(m, c, level) for m, c in _maps(model, codes))
+    look = Hindsight(model.transform, pixels, _level(model, level), worth(model, level), emphasis)
+    return look(above, below, _ending(model, codes, level))
 
 
 def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> Codes:
@@ -180,10 +205,15 @@ def _maps(model: CodecModel, codes: Codes) -> tuple[tuple[CodeMap, list[CodeArra
 def synthesise(model: CodecModel, codes: Codes, width: int, height: int, level: int) -> Pixels:
     """Codes to pixels (height, width, 3)."""
     top, bottom = (_vectors(m, c, level) for m, c in _maps(model, codes))
-    size, at, finish = (height, width), _level(model, level), None
-    if model.bank is not None and codes.filter is not None:
-        finish = partial(model.bank.filtered, coefficients=codes.filter, level=level)
-    return bands.synthesise(model.transform, top, bottom, size, at, finish)
+    size, at = (height, width), _level(model, level)
+    return bands.synthesise(model.transform, top, bottom, size, at, _ending(model, codes, level))
+
+
+def _ending(model: CodecModel, codes: Codes, level: int) -> Callable[[Tensor], Tensor] | None:
+    """The filter of a picture, if it has one."""
+    if model.bank is None or codes.filter is None:
+        return None
+    return partial(model.bank.filtered, coefficients=codes.filter, level=level)
 
 
 def _finish(model: CodecModel, encoder: Encoder, codes: Codes) -> bytes:
