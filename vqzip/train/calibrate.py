@@ -46,15 +46,18 @@ class CalibrateConfig:
     """Trials from one report to the next."""
 
 
-def middles(photos: list[Path], config: CalibrateConfig) -> list[Pixels]:
-    """The middles of some photos, evenly spaced over their list; unreadable ones are left out."""
+def middles(photos: list[Path], count: int, side: int) -> list[Pixels]:
+    """The middles of that many photos, evenly spaced over their list, of sides up to `side`.
+
+    Unreadable ones are left out.
+    """
     found = []
-    for photo in photos[:: max(1, len(photos) // max(1, config.pictures))][: config.pictures]:
+    for photo in photos[:: max(1, len(photos) // max(1, count))][:count]:
         try:
             image = load_rgb(photo)
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
-        width, height = (min(side, config.side) for side in image.size)
+        width, height = (min(each, side) for each in image.size)
         left, top = (image.width - width) // 2, (image.height - height) // 2
         found.append(np.asarray(image.crop((left, top, left + width, top + height))))
     return found
@@ -90,7 +93,8 @@ def calibrate(
 
     In bits, as `CodeMap` has them.  Processes share the levels that are tried, and find the same.
     """
-    pictures, factors = middles(photos, config), factors_of(model, config)
+    pictures = middles(photos, config.pictures, config.side)
+    factors = factors_of(model, config)
     levels = len(model.bottom.tables)
     top, bottom = model.top.weight.copy(), model.bottom.weight.copy()
     tried = [at for at in config.levels if at < levels] if pictures else []

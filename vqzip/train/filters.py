@@ -18,7 +18,7 @@ from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import Doubles, Tensors
-from vqzip.train.calibrate import CalibrateConfig, middles
+from vqzip.train.calibrate import middles
 from vqzip.wiener import FilterBank, Statistics
 
 PLAIN = Search(filters=False)
@@ -35,7 +35,7 @@ class FilterConfig:
     """Middles of photos, each at a level of its own."""
     side: int = 768
     """Of those, at most."""
-    kernels: int = 64
+    kernels: int = 96
     largest: int = 31
     """Coefficient."""
     worth: float = 100.0
@@ -69,7 +69,7 @@ def samples(
     model: CodecModel, photos: list[Path], config: FilterConfig, say: Callable[[str], None]
 ) -> list[Sample]:
     """Photos, encoded and decoded without filters."""
-    chosen = middles(photos, CalibrateConfig(pictures=config.pictures, side=config.side))
+    chosen = middles(photos, config.pictures, config.side)
     taken = []
     for i, pixels in enumerate(chosen):
         # All levels come about as often, whatever the order of photos.
