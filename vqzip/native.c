@@ -6,40 +6,7 @@
  * multiplications change nothing.  native.py has the same structures and says what arguments are.
  */
 
-#include <float.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define TUNED __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
-#define TUNED
-#endif
-#define INLINE static inline __attribute__((always_inline))
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#include <immintrin.h>
-#define BYTES __attribute__((target("avx512f,avx512vnni")))
-#endif
-
-enum { SUMS = 3, QUAD = 4, SIGN = 0x80, ROWS = 3, BATCH = 36, PIECE = 48, ACTIVATION_LEVELS = 240 };
-enum { PANEL = 128, FLOATS = PANEL / sizeof(float), DOUBLES = PANEL / sizeof(double), VECTORS = 4 };
-
-typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
-typedef double doubles __attribute__((vector_size(32), aligned(8), may_alias));
-
-/* Matrices lie in panels of columns that are PANEL bytes wide, (panels, inputs, columns), the last one
- * filled up with zeros.  A layer of bytes has none: its weights are (panels, inputs / QUAD, columns,
- * QUAD), and its sums begin at `first`, by which signed inputs become unsigned ones. */
-typedef struct {
-    const float *matrix;
-    const int8_t *bytes;
-    const int32_t *first;
-    const double *scale, *offset;
-    int64_t inputs, outputs;
-} Linear;
+#include "products.h"
 
 /* A map's shared layers, and what its cells hold. */
 typedef struct {
@@ -60,169 +27,6 @@ typedef struct {
     const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
     int64_t groups, size, dim;
 } Book;
-
-INLINE int64_t multiple(int64_t count, int64_t of)
-{
-    return (count + of - 1) / of * of;
-}
-
-/* Rows that products work on where there are so many, and columns of whole panels. */
-INLINE int64_t whole(int64_t rows)
-{
-    return multiple(rows, ROWS);
-}
-
-INLINE int64_t padded(int64_t columns)
-{
-    return multiple(columns, FLOATS);
-}
-
-INLINE int64_t padded_doubles(int64_t columns)
-{
-    return multiple(columns, DOUBLES);
-}
-
-INLINE int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Rows of the batch that begins at `first`. */
-INLINE int64_t batch(int64_t first, int64_t count)
-{
-    return count - first < BATCH ? count - first : BATCH;
-}
-
-/* In how many pieces rows are shared out among threads, and where a piece begins. */
-INLINE int pieces_of(int64_t count, int64_t threads)
-{
-    return (int)larger(count / PIECE < threads ? count / PIECE : threads, 1);
-}
-
-INLINE int64_t piece_start(int64_t piece, int64_t pieces, int64_t count)
-{
-    return piece < pieces ? count * piece / pieces / ROWS * ROWS : count;
-}
-
-INLINE double clamp(double x, double low, double high)
-{
-    return x < low ? low : x > high ? high : x;
-}
-
-/* Numbers from a row of a layer's inputs to the next. */
-INLINE int64_t stride(const Linear *layer)
-{
-    return layer->bytes ? multiple(layer->inputs, QUAD) : layer->inputs;
-}
-
-/* Sets an input, where inputs are bytes or floats. */
-INLINE void set(const Linear *layer, void *rows, int64_t r, int64_t i, uint8_t value)
-{
-    if (layer->bytes)
-        ((uint8_t *)rows)[r * stride(layer) + i] = value;
-    else
-        ((float *)rows)[r * layer->inputs + i] = value;
-}
-
-#ifdef BYTES
-/* Two vectors of sums for each of some rows. */
-BYTES INLINE void add_quads(const Linear *layer, const int8_t *weights, const int32_t *first,
-                            const uint8_t *x, int rows, float *out)
-{
-    const int64_t width = stride(layer), outputs = padded(layer->outputs);
-    __m512i sums[2 * ROWS][2];
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 2; j++)
-            sums[r][j] = _mm512_loadu_si512(first + 16 * j);
-    for (int64_t i = 0; i < width; i += QUAD, weights += PANEL)
-        for (int r = 0; r < rows; r++) {
-            int32_t quad;
-            memcpy(&quad, x + r * width + i, sizeof quad);
-            for (int j = 0; j < 2; j++)
-                sums[r][j] = _mm512_dpbusd_epi32(sums[r][j], _mm512_set1_epi32(quad),
-                                                 _mm512_loadu_si512(weights + 64 * j));
-        }
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 2; j++)
-            _mm512_storeu_ps(out + r * outputs + 16 * j, _mm512_cvtepi32_ps(sums[r][j]));
-}
-
-BYTES static void product_of_bytes(const Linear *layer, const uint8_t *rows, int64_t count, float *out)
-{
-    const int64_t width = stride(layer), outputs = padded(layer->outputs);
-    for (int64_t o = 0; o < outputs; o += FLOATS) {
-        const int8_t *weights = layer->bytes + o * width;
-        int64_t n = 0;
-        for (; n + 2 * ROWS <= count; n += 2 * ROWS)
-            add_quads(layer, weights, layer->first + o, rows + n * width, 2 * ROWS,
-                      out + n * outputs + o);
-        for (; n < count; n += ROWS)
-            add_quads(layer, weights, layer->first + o, rows + n * width, ROWS,
-                      out + n * outputs + o);
-    }
-}
-#endif
-
-/* Whether there is a faster way for layers of bytes here. */
-int vqzip_bytes(void)
-{
-#ifdef BYTES
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni");
-#else
-    return 0;
-#endif
-}
-
-INLINE void product_of_floats(const Linear *layer, const float *rows, int64_t count, float *out)
-{
-    const int64_t inputs = layer->inputs, outputs = padded(layer->outputs);
-    for (int64_t o = 0; o < outputs; o += FLOATS)
-        for (int64_t n = 0; n < count; n += ROWS) {
-            const floats *weights = (const floats *)(layer->matrix + o * inputs);
-            const float *x = rows + n * inputs;
-            floats sums[ROWS][VECTORS] = {0};
-            for (int64_t i = 0; i < inputs; i++, weights += VECTORS)
-                for (int r = 0; r < ROWS; r++)
-                    for (int j = 0; j < VECTORS; j++)
-                        sums[r][j] += x[r * inputs + i] * weights[j];
-            for (int r = 0; r < ROWS; r++)
-                memcpy(out + (n + r) * outputs + o, sums[r], sizeof sums[r]);
-        }
-}
-
-/* Rows (count, inputs) times the matrix, (count, padded outputs); count is a multiple of ROWS. */
-INLINE void product(const Linear *layer, const void *rows, int64_t count, float *out)
-{
-#ifdef BYTES
-    if (layer->bytes) {
-        product_of_bytes(layer, rows, count, out);
-        return;
-    }
-#endif
-    product_of_floats(layer, rows, count, out);
-}
-
-/* The same of doubles for rows that are `apart` numbers apart.  Sums begin at what there is. */
-INLINE void add_product(const double *matrix, int64_t inputs, int64_t outputs, const double *rows,
-                        int64_t apart, int64_t count, double *out)
-{
-    const int64_t width = padded_doubles(outputs);
-    for (int64_t o = 0; o < width; o += DOUBLES)
-        for (int64_t n = 0; n < count; n += ROWS) {
-            const doubles *weights = (const doubles *)(matrix + o * inputs);
-            const double *x = rows + n * apart;
-            double *target = out + n * width + o;
-            doubles sums[ROWS][VECTORS];
-            for (int r = 0; r < ROWS; r++)
-                memcpy(sums[r], target + r * width, sizeof sums[r]);
-            for (int64_t i = 0; i < inputs; i++, weights += VECTORS)
-                for (int r = 0; r < ROWS; r++)
-                    for (int j = 0; j < VECTORS; j++)
-                        sums[r][j] += x[r * apart + i] * weights[j];
-            for (int r = 0; r < ROWS; r++)
-                memcpy(target + r * width, sums[r], sizeof sums[r]);
-        }
-}
 
 /* The cell a tap away, around the ends. */
 INLINE int64_t neighbour(int64_t cell, int64_t tap, int64_t cells)
@@ -614,6 +418,16 @@ int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int6
     }
     free(room);
     return 0;
+}
+
+/* Whether there is a faster way for layers of bytes here. */
+int vqzip_bytes(void)
+{
+#ifdef BYTES
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vnni");
+#else
+    return 0;
+#endif
 }
 
 /* Whether rows are shared out among threads. */
