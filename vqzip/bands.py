@@ -61,9 +61,14 @@ class Band:
         return x[:, :, (self.start - self.first) * scale : (self.stop - self.first) * scale]
 
 
-def bands(rows: int, columns: int, halo: int, even: bool = False) -> list[Band]:
-    """Bands that cover a top map of that many rows and columns; if `even`, two, four and so on."""
-    count = -(-rows * columns // BAND)
+def bands(
+    rows: int, columns: int, halo: int, even: bool = False, size: int | None = None
+) -> list[Band]:
+    """Bands that cover a top map of that many rows and columns; if `even`, two, four and so on.
+
+    `size` positions each, BAND if that is None, but for the fewest rows.
+    """
+    count = -(-rows * columns // (size or BAND))
     count += count % 2 if even else 0
     height = max(-(-rows // count), FEWEST_ROWS)
     ends = [(start, min(start + height, rows)) for start in range(0, rows, height)]

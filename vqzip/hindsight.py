@@ -28,6 +28,7 @@ from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
 STRUCTURE = 100.0
 """Weight of 1 - MS-SSIM beside 255^2 * MSE, as in the last stages of training."""
 
+SIZE = 2**11  # positions of the top map in a band: gradients take half a gigabyte for a megapixel
 SIDE = 512  # about that of the parts of a picture that MS-SSIM compares
 
 _RATIO = TOP_STRIDE // BOTTOM_STRIDE
@@ -67,7 +68,7 @@ class Hindsight:
             with torch.inference_mode(mode=False), torch.enable_grad():
                 return self._band(band, columns, rows, top, bottom, finish)
 
-        each = bands(rows, columns, halo, even=True)
+        each = bands(rows, columns, halo, even=True, size=SIZE)
         positions = columns * _RATIO**2  # of the bottom map, for a row of the top map
         error, slope = 0.0, None
         for band, (left, part) in zip(each, each_on_one_thread(work, each), strict=True):
@@ -99,10 +100,11 @@ class Hindsight:
         original = self._original(band)
         height, width = original.shape[2:]
         image = band.crop(image, TOP_STRIDE)[:, :, :height, :width]
-        error = self._error(image, original, self._weights(band, columns)[:, :, :height, :width])
-        (slope,) = torch.autograd.grad(error, vectors)
+        weights = self._weights(band, columns)[:, :, :height, :width]
+        error, by_pixel = self._error(image.detach(), original, weights)
+        (slope,) = torch.autograd.grad(image, vectors, by_pixel)
         flat: Floats = slope[0].flatten(1).T.numpy()
-        return float(error.detach()), flat
+        return error, flat
 
     def _original(self, band: Band) -> Tensor:
         part = self.pixels[band.start * TOP_STRIDE : band.stop * TOP_STRIDE]
@@ -113,18 +115,21 @@ class Hindsight:
         weights = torch.from_numpy(self.emphasis[part]).view(1, 1, -1, columns * _RATIO)
         return F.interpolate(weights, scale_factor=BOTTOM_STRIDE)
 
-    def _error(self, image: Tensor, original: Tensor, weights: Tensor) -> Tensor:
-        squares = (weights * (image - original).square()).sum()
+    def _error(self, image: Tensor, original: Tensor, weights: Tensor) -> tuple[float, Tensor]:
+        """The error of an image, and its slope by the pixels."""
+        off = image - original
+        error, slope = float((weights * off.square()).sum()), 2 * weights * off
         height, width = original.shape[2:]
-        structure = image.new_zeros(())
         if min(height, width) >= WINDOW:
             for top, below in pairwise(_ends(height)):
                 for left, right in pairwise(_ends(width)):
                     part = ..., slice(top, below), slice(left, right)
-                    area = (below - top) * (right - left)
-                    alike = ms_ssim(image[part], original[part])
-                    structure = structure + area * (1 - alike).sum()
-        return self.worth * (squares + STRUCTURE * 3 / 255**2 * structure)
+                    pixels = image[part].clone().requires_grad_()
+                    share = STRUCTURE * 3 / 255**2 * (below - top) * (right - left)
+                    unlike = share * (1 - ms_ssim(pixels, original[part])).sum()
+                    slope[part] += torch.autograd.grad(unlike, pixels)[0]
+                    error += float(unlike.detach())
+        return self.worth * error, self.worth * slope
 
 
 def _ends(length: int) -> list[int]:
