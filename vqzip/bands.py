@@ -61,6 +61,16 @@ class Band:
         return x[:, :, (self.start - self.first) * scale : (self.stop - self.first) * scale]
 
 
+def decoded_top(
+    transform: Transform, band: Band, top: Vectors, shape: tuple[int, int], level: Tensor
+) -> Tensor:
+    """What a band's rows and halo know of the top map, whose shape is rows and columns."""
+    rows, columns = shape
+    wider = band.wider(transform.config.top_blocks, rows)
+    h = transform.decode_top(as_map(wider.of(top, columns), columns), level)
+    return replace(wider, start=band.first, stop=band.last).crop(h, _RATIO)
+
+
 def bands(
     rows: int, columns: int, halo: int, even: bool = False, size: int | None = None
 ) -> list[Band]:
@@ -207,9 +217,7 @@ def synthesise(
     rows, columns = (-(-side // TOP_STRIDE) for side in size)
     pixels = np.empty((*size, 3), np.uint8)
     for band in bands(rows, columns, synthesis_halo(transform.config) + int(finish is not None)):
-        wider = band.wider(transform.config.top_blocks, rows)
-        h = transform.decode_top(as_map(wider.of(top, columns), columns), level)
-        h = replace(wider, start=band.first, stop=band.last).crop(h, _RATIO)
+        h = decoded_top(transform, band, top, (rows, columns), level)
         vectors = as_map(band.of(bottom, columns * _RATIO**2), columns * _RATIO)
         image = transform.decode(vectors, h, level).clamp_(0, 1)
         if finish is not None:

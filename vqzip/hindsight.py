@@ -12,7 +12,7 @@ Only the encoder has it, at high efforts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqzip.bands import Band, Pixels, Vectors, as_map, bands, each_on_one_thread, synthesis_halo
+from vqzip.bands import (
+    Band,
+    Pixels,
+    Vectors,
+    as_map,
+    bands,
+    decoded_top,
+    each_on_one_thread,
+    synthesis_halo,
+)
 from vqzip.integer import Floats
 from vqzip.similarity import WINDOW, ms_ssim
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
@@ -89,12 +98,10 @@ class Hindsight:
         finish: Finish | None,
     ) -> tuple[float, Floats]:
         """The error of a band without its halo, and its slope with it."""
-        t, wider = self.transform, band.wider(self.transform.config.top_blocks, rows)
         with torch.no_grad():
-            h = t.decode_top(as_map(wider.of(top, columns), columns), self.level)
-            h = replace(wider, start=band.first, stop=band.last).crop(h, _RATIO)
+            h = decoded_top(self.transform, band, top, (rows, columns), self.level)
         vectors = as_map(band.of(bottom, columns * _RATIO**2), columns * _RATIO).requires_grad_()
-        image = t.decode(vectors, h, self.level).clamp(0, 1)
+        image = self.transform.decode(vectors, h, self.level).clamp(0, 1)
         if finish is not None:
             image = finish(image).clamp(0, 1)
         original = self._original(band)

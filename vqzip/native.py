@@ -185,7 +185,7 @@ def linear_of_bytes(matrix: Array, scale: Array, offset: Array, signed: bool) ->
     # A weight in a panel of 32-bit numbers has the bytes of four inputs.
     by_four = np.ascontiguousarray(whole.reshape(quads, QUAD, -1).transpose(0, 2, 1))
     weights = panels(by_four.view(np.int32)[..., 0])
-    first = np.zeros(panels(matrix).shape[0] * PANEL // 4, np.int32)
+    first = np.zeros(len(weights) * weights.shape[2], np.int32)
     first[: matrix.shape[1]] = -SIGN * matrix.sum(0) if signed else 0
     return Linear(None, weights, first, scale, offset, *matrix.shape)
 
