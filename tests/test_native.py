@@ -17,8 +17,8 @@ from tiny_model import picture
 from vqzip import codec, native
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
-from vqzip.coder import sums_of
-from vqzip.coding import Coding
+from vqzip.coder import SUMS, sums_of
+from vqzip.coding import Choice, Coding
 from vqzip.entropy import CodebookTable, error_terms
 from vqzip.integer import Doubles
 
@@ -145,29 +145,53 @@ def test_weights_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
             np.testing.assert_array_equal(found[k], found[2])
 
 
-@compiled
-@pytest.mark.usefixtures("_threads")
-def test_choices_are_the_same(codings: list[Coding], code_map: CodeMap) -> None:
-    hidden, seen = hidden_and_seen(codings[2])
+def choices_of(code_map: CodeMap, level: int, count: int, wanted: bool) -> list[Choice]:
+    """Slices of a run of so many positions, with latents of chance."""
     rng = np.random.default_rng(1)
-    for i, book in enumerate(code_map.books(100)):
-        shape = len(hidden), book.groups * book.dim
+    found = []
+    for book, table in zip(code_map.books(level), code_map.inputs(level), strict=True):
+        shape = count, book.groups * book.dim
         points = rng.normal(0, 3, shape).astype(np.float32)
         error = error_terms(points, rng.random(shape, np.float32) * 4)
-        found = np.empty((3, 2, len(hidden), book.groups), np.int32)
-        sums = np.empty((3, 2, len(hidden) * book.groups, 3))
-        weights = np.empty((len(hidden) * book.groups, book.size))
-        for k, coding in enumerate(codings):
-            layers = coding.slices[i]
-            layers.choose(book, hidden, seen, error, found[k, 0], sums[k, 0])
-            layers.choose(book, hidden, seen, error, found[k, 1])
-            layers.find_sums(book, hidden, seen, found[k, 0], sums[k, 1])
-        codings[0].slices[i].weigh(book, hidden, seen, weights)
-        for choice in found.reshape(6, *found.shape[2:]):
-            np.testing.assert_array_equal(choice, found[0, 0])
-        for each in sums.reshape(6, *sums.shape[2:]):
-            np.testing.assert_array_equal(each, sums_of(found[0, 0].reshape(-1), weights))
-        assert book.size == 1 or len(np.unique(found)) > 1
+        codes = np.zeros((count, book.groups), np.int32)
+        sums = np.zeros((count, book.groups, SUMS)) if wanted else None
+        found.append(Choice(book, table, error, codes, sums))
+    return found
+
+
+@compiled
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("wanted", [False, True])
+def test_choices_are_the_same(codings: list[Coding], code_map: CodeMap, wanted: bool) -> None:
+    """From the fifth position of a run on, each slice in the context of those before."""
+    hidden, _ = hidden_and_seen(codings[2])
+    made, looks = [], []
+    for coding in codings:
+        choices = choices_of(code_map, 100, len(hidden) + 4, wanted)
+        seen = np.full((len(hidden), code_map.prior.channels), 99, np.int8)
+        coding.chooser(choices)(hidden, seen, 4)
+        made.append(choices)
+        looks.append(seen)
+    for k in range(2):
+        np.testing.assert_array_equal(looks[k], looks[2])
+    known = code_map.seen([choice.codes.astype(np.uint16) for choice in made[2]], 100)
+    np.testing.assert_array_equal(looks[2], known(np.arange(4, len(hidden) + 4)))
+    for i, expected in enumerate(made[2]):
+        same = [choices[i] for choices in made]
+        assert not expected.codes[:4].any()
+        assert expected.book.size == 1 or len(np.unique(expected.codes)) > 1
+        for choice in same[:2]:
+            np.testing.assert_array_equal(choice.codes, expected.codes)
+        if wanted and expected.book.size > 1:
+            for coding, choice in zip(codings, same, strict=True):
+                assert choice.sums is not None
+                sums = np.empty((expected.codes[4:].size, SUMS))
+                layers = coding.slices[i]
+                layers.find_sums(choice.book, hidden, looks[2], choice.codes[4:].copy(), sums)
+                np.testing.assert_array_equal(choice.sums[4:].reshape(-1, SUMS), sums)
+                weights = np.empty((len(sums), choice.book.size))
+                layers.weigh(choice.book, hidden, looks[2], weights)
+                np.testing.assert_array_equal(sums, sums_of(choice.codes[4:].reshape(-1), weights))
 
 
 @compiled
@@ -200,14 +224,17 @@ def test_layers_of_bytes_have_all_weights(
 def test_of_codewords_that_are_as_good_the_first_is_chosen(
     codings: list[Coding], code_map: CodeMap
 ) -> None:
-    hidden, seen = hidden_and_seen(codings[2])
-    channels = code_map.prior.slices[0]
-    same = np.ones((channels, 40, 1), np.int16)
-    book = CodebookTable(same, same, np.zeros((channels, 40), np.int32))
-    nothing = error_terms(*np.zeros((2, len(hidden), channels), np.float32))
+    hidden, _ = hidden_and_seen(codings[2])
     for coding in codings:
+        choices = choices_of(code_map, 100, len(hidden), wanted=False)
+        channels = code_map.prior.slices[0]
+        same = np.ones((channels, 40, 1), np.int16)
+        book = CodebookTable(same, same, np.zeros((channels, 40), np.int32))
+        nothing = error_terms(*np.zeros((2, len(hidden), channels), np.float32))
         codes = np.ones((len(hidden), channels), np.int32)
-        coding.slices[0].choose(book, hidden, seen, nothing, codes)
+        choices[0] = Choice(book, same.astype(np.int8), nothing, codes, None)
+        seen = np.zeros((len(hidden), code_map.prior.channels), np.int8)
+        coding.chooser(choices)(hidden, seen, 0)
         assert not codes.any()
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vqzip import codemap
 from vqzip.codemap import CHUNK, CodeMap, walk
 from vqzip.coder import SUMS, Counter, Encoder, Sink, Writer
-from vqzip.coding import Coding
+from vqzip.coding import Choice, Coding
 from vqzip.entropy import Codes, error_terms
 from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
@@ -102,44 +102,44 @@ class _Chooser:
         """`writer` gets the codes in the order of the stream."""
         code_map = latents.code_map
         self._books = code_map.books(latents.level)
+        self._tables = code_map.inputs(latents.level)
         self._parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
         self._weight, self._writer = latents.weight(search), writer
         self._latent, self._emphasis = latents.points, latents.emphasis
 
     def begin(self, coding: Coding, places: Ints) -> None:
         """Find what tells errors at the places of a run."""
-        self._coding = coding
-        sizes = [part.stop - part.start for part in self._parts]
-        self._errors = [(np.empty((len(places), n)), np.empty((len(places), n))) for n in sizes]
+        n = len(places)
+        self._choices = []
+        for book, table, part in zip(self._books, self._tables, self._parts, strict=True):
+            error = np.empty((n, part.stop - part.start)), np.empty((n, part.stop - part.start))
+            codes = np.zeros((n, book.groups), np.int32)
+            sums = None if self._writer is None else np.empty((n, book.groups, SUMS))
+            self._choices.append(Choice(book, table, error, codes, sums))
 
         def work(rows: slice) -> None:
             points, emphasis = self._latent[places[rows]], self._emphasis[places[rows]]
-            for book, part, error in zip(self._books, self._parts, self._errors, strict=True):
-                if book.size > 1:
+            for choice, part in zip(self._choices, self._parts, strict=True):
+                if choice.book.size > 1:
                     found = error_terms(points[:, part], self._weight[part] * emphasis)
-                    for whole, terms in zip(error, found, strict=True):
+                    for whole, terms in zip(choice.error, found, strict=True):
                         whole[rows] = terms
 
-        share(work, len(places))
+        share(work, n)
+        self._choose = coding.chooser(self._choices)
 
-    def take(self, i: int, hidden: Doubles, seen: NDArray[Any], rows: slice) -> NDArray[np.int32]:
-        """Codes (n, G) of slice `i` for some rows of the run."""
-        book, first = self._books[i], rows.start
-        codes = np.empty((len(hidden), book.groups), np.int32)
-        sums = None if self._writer is None else np.empty((codes.size, SUMS))
+    def take(self, hidden: Doubles, seen: NDArray[np.int8], rows: slice) -> list[NDArray[Any]]:
+        """Codes (n, G) of each slice for some rows of the run."""
 
         def choose(some: slice) -> None:
-            slopes, squares = (e[first + some.start : first + some.stop] for e in self._errors[i])
-            wanted = None
-            if sums is not None:
-                wanted = sums[some.start * book.groups : some.stop * book.groups]
-            layers = self._coding.slices[i]
-            layers.choose(book, hidden[some], seen[some], (slopes, squares), codes[some], wanted)
+            self._choose(hidden[some], seen[some], rows.start + some.start)
 
         spread(choose, len(hidden))
-        if self._writer is not None and sums is not None:
-            self._writer.put(codes.reshape(-1), sums, book.size)
-        return codes
+        for choice in self._choices:
+            if self._writer is not None and choice.sums is not None and choice.book.size > 1:
+                sums = choice.sums[rows].reshape(-1, SUMS)
+                self._writer.put(choice.codes[rows].reshape(-1), sums, choice.book.size)
+        return [choice.codes[rows] for choice in self._choices]
 
 
 def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> list[Codes]:

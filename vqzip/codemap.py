@@ -102,10 +102,10 @@ class Source(Protocol):
     def begin(self, coding: Coding, places: Ints) -> None:
         """A run of steps is next, whose positions have these places."""
 
-    def take(self, i: int, hidden: Doubles, seen: NDArray[Any], rows: slice) -> NDArray[np.int32]:
-        """Codes (n, G) of slice `i` for some rows of the run, in the context of all before.
+    def take(self, hidden: Doubles, seen: NDArray[np.int8], rows: slice) -> list[NDArray[Any]]:
+        """Codes (n, G) of each slice for some rows of the run, given what slices share of them.
 
-        Hidden and seen are what `Slice.weigh` takes.
+        What the network sees of these codes is put into `seen` (n, channels).
         """
 
 
@@ -224,11 +224,9 @@ def walk(
     source: Source,
 ) -> list[Codes]:
     """A map's codes from a source, each in the context of those that it gave before."""
-    books = code_map.books(level)
     coding = code_map.coding(shape, level, condition)
-    inputs = code_map.inputs(level)
-    parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
     cells, places, starts = coding.layout.order
+    books = code_map.books(level)
     codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
     for first, last in coding.layout.runs(CHUNK):
         coding.open(first, last)
@@ -239,13 +237,8 @@ def walk(
             here, rows = cells[begin:end], slice(begin - offset, end - offset)
             hidden = coding.hidden(here, begun[rows], one_step=True)
             seen = np.empty((len(here), code_map.prior.channels), np.int8)
-            for i, (book, part) in enumerate(zip(books, parts, strict=True)):
-                if book.size == 1:
-                    seen[:, part] = inputs[i].reshape(-1)
-                    continue
-                found = source.take(i, hidden, seen, rows)
-                codes[i][begin:end] = found
-                coding.slices[i].see(inputs[i], found, seen)
+            for chosen, found in zip(codes, source.take(hidden, seen, rows), strict=True):
+                chosen[begin:end] = found
             coding.put(here, seen)
     return [_in_place(c, places) for c in codes]
 
@@ -253,16 +246,23 @@ def walk(
 class _Reader:
     """Codes by their weights."""
 
-    def __init__(self, books: list[CodebookTable], source: CodeSource) -> None:
-        self._books, self._source = books, source
+    def __init__(self, code_map: CodeMap, level: int, source: CodeSource) -> None:
+        self._books, self._tables = code_map.books(level), code_map.inputs(level)
+        self._source = source
 
     def begin(self, coding: Coding, places: Ints) -> None:  # noqa: ARG002
         self._coding = coding
 
-    def take(self, i: int, hidden: Doubles, seen: NDArray[Any], rows: slice) -> NDArray[np.int32]:  # noqa: ARG002
-        book = self._books[i]
-        weights = _weights(self._coding, i, book, hidden, seen)
-        return self._source.get(weights).reshape(len(hidden), book.groups)
+    def take(self, hidden: Doubles, seen: NDArray[np.int8], rows: slice) -> list[NDArray[Any]]:  # noqa: ARG002
+        codes = []
+        for i, (book, table) in enumerate(zip(self._books, self._tables, strict=True)):
+            found: NDArray[np.int32] = np.zeros((len(hidden), book.groups), np.int32)
+            if book.size > 1:
+                weights = _weights(self._coding, i, book, hidden, seen)
+                found = self._source.get(weights).reshape(len(hidden), book.groups)
+            self._coding.slices[i].see(table, found, seen)
+            codes.append(found)
+        return codes
 
 
 def decode(
@@ -273,7 +273,7 @@ def decode(
     decoder: CodeSource,
 ) -> list[Codes]:
     """A map's codes, from a stream or wherever else the decoder has them."""
-    reader = _Reader(code_map.books(level), decoder)
+    reader = _Reader(code_map, level, decoder)
     return walk(code_map, shape, level, condition, reader)
 
 

@@ -7,6 +7,8 @@ the encoder, many steps at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import native
+from vqzip.coder import SUMS, Sums
 from vqzip.entropy import EXP2, RAREST, CodebookTable, look_up
 from vqzip.integer import (
     ACTIVATION_LEVELS,
@@ -120,6 +123,25 @@ class Coding:
             native.spread(partial(work, layers), len(cells))
         return out
 
+    def chooser(self, choices: list[Choice]) -> Callable[[Doubles, NDArray[Any], int], None]:
+        """What chooses codes of all slices by error plus bits, each in the context of those before.
+
+        It takes hidden (n, outputs), seen (n, channels), which it sets, and where these positions
+        start in the run of the choices.
+        """
+        pairs = list(zip(self.slices, choices, strict=True))
+        compiled = [made for part, choice in pairs if (made := part.choice(choice)) is not None]
+        pointers = np.array([choice.pointer for choice in compiled], np.uintp)
+
+        def choose(hidden: Doubles, seen: NDArray[Any], start: int) -> None:
+            if compiled:
+                native.choose(pointers, _EXP2, RAREST, hidden, seen, start)
+                return
+            for part, choice in pairs:
+                part.choose(choice, hidden, seen, start)
+
+        return choose
+
     def _run_compiled(
         self, layers: range, cells: Ints, start: Doubles, f: Doubles, out: Doubles
     ) -> None:
@@ -141,6 +163,25 @@ class Coding:
                 self.activations[layer][cells] = active
             else:
                 out[:] = prior.to_slices(active)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What codes of a slice are chosen by in a run of positions, and where they go.
+
+    Attributes:
+        book: The slice's codebooks.
+        table: What the network sees of their codewords (G, K, d).
+        error: What errors are linear in (n, channels) each, as `entropy.error_terms` gives it.
+        codes: Those that are chosen (n, G).
+        sums: Theirs (n, G, 3), as `find_sums` gives them, if they are wanted.
+    """
+
+    book: CodebookTable
+    table: NDArray[np.int8]
+    error: tuple[Doubles, Doubles]
+    codes: NDArray[np.int32]
+    sums: Sums | None
 
 
 class Slice:
@@ -235,27 +276,24 @@ class Slice:
         else:
             native.weigh(self._native, book.native(), _EXP2, hidden, seen, weights)
 
-    def choose(
-        self,
-        book: CodebookTable,
-        hidden: Doubles,
-        seen: NDArray[Any],
-        error: tuple[Doubles, Doubles],
-        codes: NDArray[np.int32],
-        sums: Doubles | None = None,
-    ) -> None:
-        """Set codes (n, G) to those of least error, which `entropy.error_terms` gives, plus bits.
-
-        And sums, if they are wanted, to what `find_sums` gives.
-        """
-        if self._native is None:
+    def choose(self, choice: Choice, hidden: Doubles, seen: NDArray[Any], start: int) -> None:
+        """Choose codes for positions from `start` of a run on, and set what is seen of them."""
+        rows = slice(start, start + len(hidden))
+        book, codes = choice.book, choice.codes[rows]
+        if book.size > 1:
             features = self.features(hidden, seen)
-            codes[:] = book.best(error, features)
-            if sums is not None:
-                book.find_sums(features, codes, sums)
-        else:
-            given = self._native, book.native(), _EXP2, hidden, seen
-            native.choose(*given, error, RAREST, codes, sums)
+            slopes, squares = (x[rows] for x in choice.error)
+            codes[:] = book.best((slopes, squares), features)
+            if choice.sums is not None:
+                book.find_sums(features, codes, choice.sums[rows].reshape(-1, SUMS))
+        seen[:, self._channels] = look_up(choice.table, codes)
+
+    def choice(self, choice: Choice) -> native.Choice | None:
+        """The same for the compiled loops, if there are any."""
+        if self._native is None:
+            return None
+        arrays = choice.table, *choice.error, choice.sums, choice.codes
+        return native.Choice(self._native, choice.book.native(), *arrays, self._channels.start)
 
     def find_sums(
         self,

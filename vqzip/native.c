@@ -397,14 +397,13 @@ TUNED static void run_slice(const Slice *slice, const Book *book, Known known, i
     }
 }
 
-/* Weights of a slice's codewords, codes of least squared error plus bits, and sums for codes. */
+/* Weights of a slice's codewords, and sums for codes. */
 int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int64_t hidden_width,
                 const int8_t *seen, int64_t seen_width, int64_t count, const double *table,
-                int64_t last, double *weights, const double *slopes, const double *squares,
-                double rarest, double *sums, int32_t *codes, int64_t threads)
+                int64_t last, double *weights, double *sums, int32_t *codes, int64_t threads)
 {
     const Known known = {hidden, seen, hidden_width, seen_width};
-    const Wanted wanted = {table, last, slopes, squares, rarest, weights, sums, codes};
+    const Wanted wanted = {table, last, NULL, NULL, 0, weights, sums, codes};
     const int pieces = pieces_of(count, threads);
     const size_t bytes = scratch_bytes(slice, book);
     char *room = calloc((size_t)pieces, bytes);
@@ -415,6 +414,70 @@ int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int6
         const int64_t n = piece_start(p, pieces, count), stop = piece_start(p + 1, pieces, count);
         run_slice(slice, book, known_from(known, n), stop - n, wanted_from(wanted, slice, book, n),
                   scratch_at(slice, book, room + (size_t)p * bytes));
+    }
+    free(room);
+    return 0;
+}
+
+INLINE void look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim,
+                    const int32_t *codes, int64_t count, int8_t *seen, int64_t seen_width,
+                    int64_t start)
+{
+    for (int64_t n = 0; n < count; n++)
+        for (int64_t g = 0; g < groups; g++)
+            memcpy(seen + n * seen_width + start + g * dim, table + (g * size + *codes++) * dim,
+                   (size_t)dim);
+}
+
+/* What the network sees of codes (count, groups), set in `seen` (count, seen_width) from `start` on;
+ * the table is (groups, size, dim). */
+int vqzip_look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim,
+                  const int32_t *codes, int64_t count, int8_t *seen, int64_t seen_width, int64_t start)
+{
+    look_up(table, groups, size, dim, codes, count, seen, seen_width, start);
+    return 0;
+}
+
+/* What a slice's codes are chosen by, and where they go, in arrays for all positions of a run. */
+typedef struct {
+    const Slice *slice;
+    const Book *book;
+    const int8_t *table; /* what the network sees of codewords, (groups, size, dim) */
+    const double *slopes, *squares;
+    double *sums; /* NULL if they are not wanted */
+    int32_t *codes;
+    int64_t first; /* column of what is seen */
+} Choice;
+
+/* Codes of a map's slices, one in the context of those before, for positions from `start` of a run
+ * on; what the network sees of them is set in `seen` (count, seen_width). */
+int vqzip_choose(const Choice *const *choices, int64_t slices, const double *hidden,
+                 int64_t hidden_width, int8_t *seen, int64_t seen_width, int64_t start, int64_t count,
+                 const double *table, int64_t last, double rarest, int64_t threads)
+{
+    size_t bytes = 0;
+    for (int64_t i = 0; i < slices; i++) {
+        const size_t needed = scratch_bytes(choices[i]->slice, choices[i]->book);
+        bytes = needed > bytes ? needed : bytes;
+    }
+    const int pieces = pieces_of(count, threads);
+    char *room = calloc((size_t)pieces, bytes);
+    if (!room)
+        return 1;
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+    for (int p = 0; p < pieces; p++) {
+        const int64_t n = piece_start(p, pieces, count), rows = piece_start(p + 1, pieces, count) - n;
+        const Known known = known_from((Known){hidden, seen, hidden_width, seen_width}, n);
+        for (int64_t i = 0; i < slices; i++) {
+            const Choice *c = choices[i];
+            const Wanted all = {table, last, c->slopes, c->squares, rarest, NULL, c->sums, c->codes};
+            const Wanted wanted = wanted_from(all, c->slice, c->book, start + n);
+            if (c->book->size > 1)
+                run_slice(c->slice, c->book, known, rows, wanted,
+                          scratch_at(c->slice, c->book, room + (size_t)p * bytes));
+            look_up(c->table, c->book->groups, c->book->size, c->book->dim, wanted.codes, rows,
+                    seen + n * seen_width, seen_width, c->first);
+        }
     }
     free(room);
     return 0;
@@ -440,15 +503,3 @@ int vqzip_parallel(void)
 #endif
 }
 
-/* What the network sees of codes (count, groups), set in `seen` (count, seen_width) from `start` on;
- * the table is (groups, size, dim). */
-int vqzip_look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim,
-                         const int32_t *codes, int64_t count, int8_t *seen, int64_t seen_width,
-                         int64_t start)
-{
-    for (int64_t n = 0; n < count; n++)
-        for (int64_t g = 0; g < groups; g++)
-            memcpy(seen + n * seen_width + start + g * dim, table + (g * size + *codes++) * dim,
-                   (size_t)dim);
-    return 0;
-}

@@ -37,7 +37,8 @@ SIGN = 0x80
 _ARGUMENTS = {"p": c_void_p, "n": c_int64, "d": c_double}
 _FUNCTIONS = {
     "vqzip_layers": "pnnpnpppn",
-    "vqzip_slice": "pppnpnnpnpppdppn",
+    "vqzip_slice": "pppnpnnpnpppn",
+    "vqzip_choose": "pnpnpnnnpndn",
     "vqzip_look_up": "pnnnpnpnn",
     "vqzip_parallel": "",
     "vqzip_bytes": "",
@@ -166,6 +167,16 @@ class Book(_Kept):
     )
 
 
+class Choice(_Kept):
+    """What the codes of a slice are chosen by in a run, and where they go."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("slice", "book", "table")),
+        *((name, c_void_p) for name in ("slopes", "squares", "sums", "codes")),
+        ("first", c_int64),
+    )
+
+
 def linear(matrix: Array, scale: Array, offset: Array) -> Linear:
     """A matrix (inputs, outputs) in float32, and what its sums are scaled by and offset."""
     return Linear(panels(matrix), None, None, scale, offset, *matrix.shape)
@@ -229,29 +240,7 @@ def weigh(
     part: Slice, codebooks: Book, table: Table, hidden: Array, seen: Array, weights: Array
 ) -> None:
     """Set weights (n * G, K) by the exponential table, from hidden (n, outputs) and seen inputs."""
-    nothing = None, None, 0.0, None, None
-    _slice(part, codebooks, table, hidden, seen, _buffer(weights), nothing)
-
-
-def choose(
-    part: Slice,
-    codebooks: Book,
-    table: Table,
-    hidden: Array,
-    seen: Array,
-    error: tuple[Array, Array],
-    rarest: float,
-    codes: Array,
-    sums: Array | None,
-) -> None:
-    """Set codes (n, G) of least error, which slopes and squares (n, channels) tell, plus bits.
-
-    And sums, if they are wanted, as `find_sums` does.
-    """
-    slopes, squares = error
-    wanted = None if sums is None else _buffer(sums)
-    choice = _buffer(slopes), _buffer(squares), rarest, wanted, _buffer(codes)
-    _slice(part, codebooks, table, hidden, seen, None, choice)
+    _slice(part, codebooks, table, hidden, seen, _buffer(weights), None, None)
 
 
 def find_sums(
@@ -264,8 +253,7 @@ def find_sums(
     sums: Array,
 ) -> None:
     """Set sums (n * G, 3) of weights: of those before codes (n, G), theirs, and of all."""
-    choice = None, None, 0.0, _buffer(sums), _buffer(codes)
-    _slice(part, codebooks, table, hidden, seen, None, choice)
+    _slice(part, codebooks, table, hidden, seen, None, _buffer(sums), _buffer(codes))
 
 
 def _slice(
@@ -274,12 +262,23 @@ def _slice(
     table: Table,
     hidden: Array,
     seen: Array,
-    weights: Any,
-    choice: tuple[Any, Any, float, Any, Any],
+    *wanted: Any,
 ) -> None:
     rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], len(hidden)
-    arguments = *rows, *table, weights, *choice, count()
+    arguments = *rows, *table, *wanted, count()
     _call("vqzip_slice", part.pointer, codebooks.pointer, *arguments)
+
+
+def choose(
+    choices: Array, table: Table, rarest: float, hidden: Array, seen: Array, start: int
+) -> None:
+    """Set codes of slices, whose `Choice`s are at these addresses, in the context of those before.
+
+    For hidden (n, outputs) of positions from `start` of the run on; seen (n, channels) is set to
+    what the network sees of them.
+    """
+    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], start, len(hidden)
+    _call("vqzip_choose", _buffer(choices), len(choices), *rows, *table, rarest, count())
 
 
 def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:
