@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_model import picture
 
-from vqzip import codec, native
+from vqzip import codec, codemap, native
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
 from vqzip.coder import SUMS, sums_of
@@ -163,35 +163,38 @@ def choices_of(code_map: CodeMap, level: int, count: int, wanted: bool) -> list[
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("wanted", [False, True])
 def test_choices_are_the_same(codings: list[Coding], code_map: CodeMap, wanted: bool) -> None:
-    """From the fifth position of a run on, each slice in the context of those before."""
-    hidden, _ = hidden_and_seen(codings[2])
+    """Of all steps of a map, in two parts, each in the context of those before."""
     made, looks = [], []
     for coding in codings:
-        choices = choices_of(code_map, 100, len(hidden) + 4, wanted)
-        seen = np.full((len(hidden), code_map.prior.channels), 99, np.int8)
-        coding.chooser(choices)(hidden, seen, 4)
+        cells, places, starts = coding.layout.order
+        coding.inputs[:] = 0
+        choices = choices_of(code_map, 100, len(cells), wanted)
+        begun, middle = coding.start(places), len(starts) // 2
+        for some in (starts[: middle + 1], starts[middle:]):
+            coding.choose(choices, cells, begun, some)
         made.append(choices)
-        looks.append(seen)
+        looks.append(coding.inputs[cells])
     for k in range(2):
         np.testing.assert_array_equal(looks[k], looks[2])
-    known = code_map.seen([choice.codes.astype(np.uint16) for choice in made[2]], 100)
-    np.testing.assert_array_equal(looks[2], known(np.arange(4, len(hidden) + 4)))
+    in_place = [codemap.in_place(c.codes.astype(np.uint16), places) for c in made[2]]
+    known = code_map.seen(in_place, 100)(places)
+    np.testing.assert_array_equal(looks[2], known[:, : looks[2].shape[1]])
+    hidden = codings[2].hidden(cells, codings[2].start(places))
     for i, expected in enumerate(made[2]):
         same = [choices[i] for choices in made]
-        assert not expected.codes[:4].any()
         assert expected.book.size == 1 or len(np.unique(expected.codes)) > 1
         for choice in same[:2]:
             np.testing.assert_array_equal(choice.codes, expected.codes)
         if wanted and expected.book.size > 1:
             for coding, choice in zip(codings, same, strict=True):
                 assert choice.sums is not None
-                sums = np.empty((expected.codes[4:].size, SUMS))
+                sums = np.empty((expected.codes.size, SUMS))
                 layers = coding.slices[i]
-                layers.find_sums(choice.book, hidden, looks[2], choice.codes[4:].copy(), sums)
-                np.testing.assert_array_equal(choice.sums[4:].reshape(-1, SUMS), sums)
+                layers.find_sums(choice.book, hidden, looks[2], choice.codes, sums)
+                np.testing.assert_array_equal(choice.sums.reshape(-1, SUMS), sums)
                 weights = np.empty((len(sums), choice.book.size))
                 layers.weigh(choice.book, hidden, looks[2], weights)
-                np.testing.assert_array_equal(sums, sums_of(choice.codes[4:].reshape(-1), weights))
+                np.testing.assert_array_equal(sums, sums_of(choice.codes.reshape(-1), weights))
 
 
 @compiled
@@ -224,17 +227,16 @@ def test_layers_of_bytes_have_all_weights(
 def test_of_codewords_that_are_as_good_the_first_is_chosen(
     codings: list[Coding], code_map: CodeMap
 ) -> None:
-    hidden, _ = hidden_and_seen(codings[2])
     for coding in codings:
-        choices = choices_of(code_map, 100, len(hidden), wanted=False)
+        cells, places, starts = coding.layout.order
+        choices = choices_of(code_map, 100, len(cells), wanted=False)
         channels = code_map.prior.slices[0]
         same = np.ones((channels, 40, 1), np.int16)
         book = CodebookTable(same, same, np.zeros((channels, 40), np.int32))
-        nothing = error_terms(*np.zeros((2, len(hidden), channels), np.float32))
-        codes = np.ones((len(hidden), channels), np.int32)
+        nothing = error_terms(*np.zeros((2, len(cells), channels), np.float32))
+        codes = np.ones((len(cells), channels), np.int32)
         choices[0] = Choice(book, same.astype(np.int8), nothing, codes, None)
-        seen = np.zeros((len(hidden), code_map.prior.channels), np.int8)
-        coding.chooser(choices)(hidden, seen, 0)
+        coding.choose(choices, cells, coding.start(places), starts)
         assert not codes.any()
 
 

@@ -8,26 +8,27 @@ decoding does, and asks here for codes.  Decoders know nothing of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vqzip import codemap
-from vqzip.codemap import CHUNK, CodeMap, walk
-from vqzip.coder import SUMS, Counter, Encoder, Sink, Writer
-from vqzip.coding import Choice, Coding
+from vqzip.codemap import CHUNK, CodeMap
+from vqzip.coder import SUMS, Coded, Counter, Encoder, Sink, Writer
+from vqzip.coding import Choice
 from vqzip.entropy import Codes, error_terms
-from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
+from vqzip.integer import CODEWORD_ONE, Bytes, Floats
 from vqzip.layout import Ints
-from vqzip.native import spread
 from vqzip.threads import share
 
 if TYPE_CHECKING:
     from vqzip.hindsight import Found
+
+HANDED = 1024
+"""Positions that are gone through before their codes are passed on, the sink working meanwhile."""
 
 FORESIGHT = 0.8
 """Share of what codes cost later that is counted."""
@@ -95,51 +96,41 @@ class Latents:
         return total
 
 
-class _Chooser:
-    """Gives the codes of least distortion plus bits, as a `codemap.Source`."""
+class _Run:
+    """A run of steps whose codes are to be chosen: what tells errors, and room for the codes."""
 
-    def __init__(self, latents: Latents, search: Search, writer: Writer | None = None) -> None:
-        """`writer` gets the codes in the order of the stream."""
-        code_map = latents.code_map
-        self._books = code_map.books(latents.level)
-        self._tables = code_map.inputs(latents.level)
-        self._parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
-        self._weight, self._writer = latents.weight(search), writer
-        self._latent, self._emphasis = latents.points, latents.emphasis
-
-    def begin(self, coding: Coding, places: Ints) -> None:
-        """Find what tells errors at the places of a run."""
-        n = len(places)
-        self._choices = []
-        for book, table, part in zip(self._books, self._tables, self._parts, strict=True):
+    def __init__(self, latents: Latents, search: Search, places: Ints, wanted: bool) -> None:
+        """At these places; sums for a sink are `wanted`, or not."""
+        code_map, level, n = latents.code_map, latents.level, len(places)
+        parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
+        self.choices = []
+        for book, table, part in zip(
+            code_map.books(level), code_map.inputs(level), parts, strict=True
+        ):
             error = np.empty((n, part.stop - part.start)), np.empty((n, part.stop - part.start))
             codes = np.zeros((n, book.groups), np.int32)
-            sums = None if self._writer is None else np.empty((n, book.groups, SUMS))
-            self._choices.append(Choice(book, table, error, codes, sums))
+            sums = np.empty((n, book.groups, SUMS)) if wanted else None
+            self.choices.append(Choice(book, table, error, codes, sums))
+        weight = latents.weight(search)
 
         def work(rows: slice) -> None:
-            points, emphasis = self._latent[places[rows]], self._emphasis[places[rows]]
-            for choice, part in zip(self._choices, self._parts, strict=True):
+            points, emphasis = latents.points[places[rows]], latents.emphasis[places[rows]]
+            for choice, part in zip(self.choices, parts, strict=True):
                 if choice.book.size > 1:
-                    found = error_terms(points[:, part], self._weight[part] * emphasis)
+                    found = error_terms(points[:, part], weight[part] * emphasis)
                     for whole, terms in zip(choice.error, found, strict=True):
                         whole[rows] = terms
 
         share(work, n)
-        self._choose = coding.chooser(self._choices)
 
-    def take(self, hidden: Doubles, seen: NDArray[np.int8], rows: slice) -> list[NDArray[Any]]:
-        """Codes (n, G) of each slice for some rows of the run."""
-
-        def choose(some: slice) -> None:
-            self._choose(hidden[some], seen[some], rows.start + some.start)
-
-        spread(choose, len(hidden))
-        for choice in self._choices:
-            if self._writer is not None and choice.sums is not None and choice.book.size > 1:
+    def in_order(self, starts: Ints) -> Iterator[Coded]:
+        """Codes of some steps in the order of the stream."""
+        coded = [choice for choice in self.choices if choice.book.size > 1]
+        for rows in (slice(*ends) for ends in pairwise(starts)):
+            for choice in coded:
+                assert choice.sums is not None
                 sums = choice.sums[rows].reshape(-1, SUMS)
-                self._writer.put(choice.codes[rows].reshape(-1), sums, choice.book.size)
-        return [choice.codes[rows] for choice in self._choices]
+                yield choice.codes[rows].reshape(-1), sums, choice.book.size
 
 
 def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> list[Codes]:
@@ -155,12 +146,25 @@ def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> 
 
 def _walk(latents: Latents, search: Search, sink: Sink | None) -> list[Codes]:
     """Codes that are the best one after the other; a sink gets them and their weights."""
-    writer = None if sink is None else Writer(sink)
-    given = latents.shape, latents.level, latents.condition
-    codes = walk(latents.code_map, *given, _Chooser(latents, search, writer))
+    code_map, writer = latents.code_map, None if sink is None else Writer(sink)
+    coding = code_map.coding(latents.shape, latents.level, latents.condition)
+    cells, places, starts = coding.layout.order
+    codes = [np.empty((len(cells), b.groups), np.uint16) for b in code_map.books(latents.level)]
+    for first, last in coding.layout.runs(CHUNK):
+        coding.open(first, last)
+        rows = slice(starts[first], starts[last])
+        run = _Run(latents, search, places[rows], writer is not None)
+        begun = coding.start(places[rows])
+        for some in coding.layout.runs(HANDED, first, last):
+            steps = starts[some[0] : some[1] + 1] - starts[first]
+            coding.choose(run.choices, cells[rows], begun, steps)
+            if writer is not None:
+                writer.put_all(run.in_order(steps))
+        for whole, choice in zip(codes, run.choices, strict=True):
+            whole[rows] = choice.codes
     if writer is not None:
         writer.finish()
-    return codes
+    return [codemap.in_place(c, places) for c in codes]
 
 
 def _best(latents: Latents, search: Search) -> list[Codes]:

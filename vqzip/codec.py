@@ -19,7 +19,7 @@ from vqzip.coder import Decoder, Encoder
 from vqzip.entropy import Codes as CodeArray
 from vqzip.errors import VqzError
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
-from vqzip.threads import each
+from vqzip.threads import each, products_on_one_thread
 from vqzip.vqvae import TOP_STRIDE, Transform
 from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
 from vqzip.windows import Window, windows
@@ -102,7 +102,7 @@ def _condition(
     """Top codes to the condition of the bottom prior (positions of the bottom map, channels)."""
     inputs = model.top.prior.inputs(model.top.vectors(top, level), level)
     grid = inputs.reshape(*shape, -1)
-    height = max(LIFTED // shape[1], 1)
+    height = max(min(LIFTED // shape[1], -(-shape[0] // 2)), 1)
     strips = [slice(start, start + height) for start in range(0, shape[0], height)]
     lifted = np.concatenate(each(lambda rows: model.lift(grid, rows), strips))
     return lifted.reshape(-1, lifted.shape[-1])
@@ -162,6 +162,7 @@ def _look(
     return look(above, below, _ending(model, codes, level))
 
 
+@products_on_one_thread()
 def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> Codes:
     """Pixels (H, W, 3) to codes."""
     codes = begin(model, pixels, level, search).finish(model, search)
@@ -296,6 +297,7 @@ def unpack(model: CodecModel, stream: bytes, width: int, height: int, level: int
     return codes
 
 
+@products_on_one_thread()
 def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> bytes:
     """Pixels (H, W, 3) to a code stream at a position of the quality scale."""
     encoder = Encoder()
@@ -303,6 +305,7 @@ def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAU
     return _finish(model, encoder, with_filter(model, pixels, codes, level, search))
 
 
+@products_on_one_thread()
 def decode(model: CodecModel, stream: bytes, width: int, height: int, level: int) -> Pixels:
     """A code stream to pixels (height, width, 3)."""
     return synthesise(model, unpack(model, stream, width, height, level), width, height, level)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import native
-from vqzip.coder import SUMS, Counter, Sink, Sums, Writer
+from vqzip.coder import SUMS, Coded, Counter, Sink, Sums, Writer
 from vqzip.coding import Coding
 from vqzip.entropy import CodebookTable, Codes, look_up
 from vqzip.integer import (
@@ -96,19 +96,6 @@ class CodeMap:
         return known
 
 
-class Source(Protocol):
-    """Where the codes of a map come from, slice by slice in coding order."""
-
-    def begin(self, coding: Coding, places: Ints) -> None:
-        """A run of steps is next, whose positions have these places."""
-
-    def take(self, hidden: Doubles, seen: NDArray[np.int8], rows: slice) -> list[NDArray[Any]]:
-        """Codes (n, G) of each slice for some rows of the run, given what slices share of them.
-
-        What the network sees of these codes is put into `seen` (n, channels).
-        """
-
-
 class CodeSource(Protocol):
     """What tells codes by their weights alone: a `Decoder` reads them, a `Sampler` draws them."""
 
@@ -179,7 +166,7 @@ def encode(
     """Append a map's codes to the stream."""
     writer = Writer(encoder)
     for coded in _coded(code_map, codes, shape, level, condition):
-        writer.put(*coded)
+        writer.put(coded)
     writer.finish()
 
 
@@ -202,8 +189,8 @@ def _coded(
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-) -> Iterator[tuple[NDArray[np.int32], Sums, int]]:
-    """Codes (n,), their sums and how many codewords there are: by step, then by slice."""
+) -> Iterator[Coded]:
+    """Codes by step, then by slice."""
     books = {i: book for i, book in enumerate(code_map.books(level)) if book.size > 1}
     coding = code_map.coding(shape, level, condition)
     for cells, places, starts in filled(coding, code_map.seen(codes, level), CHUNK):
@@ -216,68 +203,38 @@ def _coded(
                 yield chosen[i].reshape(-1)[some], sums[i][some], book.size
 
 
-def walk(
-    code_map: CodeMap,
-    shape: tuple[int, int],
-    level: int,
-    condition: Bytes | None,
-    source: Source,
-) -> list[Codes]:
-    """A map's codes from a source, each in the context of those that it gave before."""
-    coding = code_map.coding(shape, level, condition)
-    cells, places, starts = coding.layout.order
-    books = code_map.books(level)
-    codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
-    for first, last in coding.layout.runs(CHUNK):
-        coding.open(first, last)
-        offset, run = starts[first], places[starts[first] : starts[last]]
-        source.begin(coding, run)
-        begun = coding.start(run)
-        for begin, end in pairwise(starts[first : last + 1]):
-            here, rows = cells[begin:end], slice(begin - offset, end - offset)
-            hidden = coding.hidden(here, begun[rows], one_step=True)
-            seen = np.empty((len(here), code_map.prior.channels), np.int8)
-            for chosen, found in zip(codes, source.take(hidden, seen, rows), strict=True):
-                chosen[begin:end] = found
-            coding.put(here, seen)
-    return [_in_place(c, places) for c in codes]
-
-
-class _Reader:
-    """Codes by their weights."""
-
-    def __init__(self, code_map: CodeMap, level: int, source: CodeSource) -> None:
-        self._books, self._tables = code_map.books(level), code_map.inputs(level)
-        self._source = source
-
-    def begin(self, coding: Coding, places: Ints) -> None:  # noqa: ARG002
-        self._coding = coding
-
-    def take(self, hidden: Doubles, seen: NDArray[np.int8], rows: slice) -> list[NDArray[Any]]:  # noqa: ARG002
-        codes = []
-        for i, (book, table) in enumerate(zip(self._books, self._tables, strict=True)):
-            found: NDArray[np.int32] = np.zeros((len(hidden), book.groups), np.int32)
-            if book.size > 1:
-                weights = _weights(self._coding, i, book, hidden, seen)
-                found = self._source.get(weights).reshape(len(hidden), book.groups)
-            self._coding.slices[i].see(table, found, seen)
-            codes.append(found)
-        return codes
-
-
 def decode(
     code_map: CodeMap,
     shape: tuple[int, int],
     level: int,
     condition: Bytes | None,
-    decoder: CodeSource,
+    source: CodeSource,
 ) -> list[Codes]:
-    """A map's codes, from a stream or wherever else the decoder has them."""
-    reader = _Reader(code_map, level, decoder)
-    return walk(code_map, shape, level, condition, reader)
+    """A map's codes from a source, each in the context of those before."""
+    books, tables = code_map.books(level), code_map.inputs(level)
+    coding = code_map.coding(shape, level, condition)
+    cells, places, starts = coding.layout.order
+    codes = [np.zeros((len(cells), book.groups), np.uint16) for book in books]
+    for first, last in coding.layout.runs(CHUNK):
+        coding.open(first, last)
+        offset = starts[first]
+        begun = coding.start(places[offset : starts[last]])
+        for begin, end in pairwise(starts[first : last + 1]):
+            here = cells[begin:end]
+            hidden = coding.hidden(here, begun[begin - offset : end - offset], one_step=True)
+            seen = np.empty((len(here), code_map.prior.channels), np.int8)
+            for i, (book, table) in enumerate(zip(books, tables, strict=True)):
+                found: NDArray[np.int32] = np.zeros((len(here), book.groups), np.int32)
+                if book.size > 1:
+                    weights = _weights(coding, i, book, hidden, seen)
+                    found = source.get(weights).reshape(len(here), book.groups)
+                coding.slices[i].see(table, found, seen)
+                codes[i][begin:end] = found
+            coding.put(here, seen)
+    return [in_place(c, places) for c in codes]
 
 
-def _in_place(codes: Codes, places: Ints) -> Codes:
+def in_place(codes: Codes, places: Ints) -> Codes:
     """Codes in coding order to plain order."""
     plain = np.empty_like(codes)
     plain[places] = codes

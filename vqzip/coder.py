@@ -11,7 +11,7 @@ frequencies start and end among the cumulative ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ Sums = Doubles
 """For codes (n, SUMS): of the weights of codewords before theirs, their own, and those of all."""
 
 Sizes = NDArray[np.int64]
+
+Coded = tuple[NDArray[Any], Sums, int]
+"""Codes (n,), their sums, and how many codewords there are; none is to change any more."""
 
 Intervals = tuple[Doubles, Doubles]
 """Where those of codes (n,) start and end: cumulative frequencies, of 2^24."""
@@ -118,14 +121,22 @@ def _narrowed(starts: Doubles, ends: Doubles) -> Iterator[tuple[NDArray[np.int32
     one and, as the weights sum up to the rest, its weight on top.
     """
     first, last = starts == 0, ends == TOTAL
-    codes = (1 - first + last).astype(np.int32)
-    below = np.where(first, ends - 1, starts - 1 - last)
-    above = TOTAL - 1 - np.where(last, starts, ends + first)
-    weights = np.stack([below, TOTAL - 3 - below - above, above], axis=1)
-    alone = weights.min(1) < 0  # of two codewords, the other one has a frequency of one
-    if not alone.any():
+    codes = np.ones(len(starts), np.int32)
+    weights = np.empty((len(starts), 3))
+    below, own, above = weights.T
+    np.subtract(starts, 1, out=below)
+    np.subtract(TOTAL - 1, ends, out=above)
+    # Few codes are at an end.
+    at = np.flatnonzero(first)
+    codes[at], below[at], above[at] = 0, ends[at] - 1, TOTAL - 2 - ends[at]
+    at = np.flatnonzero(last)
+    codes[at], below[at], above[at] = 2, starts[at] - 2, TOTAL - 1 - starts[at]
+    np.subtract(TOTAL - 3, below, out=own)
+    own -= above
+    if not (weights < 0).any():
         yield codes, weights
         return
+    alone = weights.min(1) < 0  # of two codewords, the other one has a frequency of one
     for i in range(len(codes)):
         row = slice(i, i + 1)
         if alone[i]:
@@ -156,22 +167,28 @@ class Writer:
 
     def __init__(self, sink: Sink) -> None:
         self._sink, self._behind = sink, Behind(self._pass_on)
-        self._held: list[tuple[NDArray[Any], Sums, int]] = []
+        self._held: list[Coded] = []
         self._count = 0
 
-    def put(self, codes: NDArray[Any], sums: Sums, size: int) -> None:
-        """Append codes (n,) of `size` codewords by their sums, neither of which is to change."""
-        self._held.append((codes, sums, size))
-        self._count += len(codes)
+    def put(self, coded: Coded) -> None:
+        """Append codes."""
+        self._held.append(coded)
+        self._count += len(coded[0])
         if self._count >= HANDED:
             self._hand_over()
+
+    def put_all(self, coded: Iterable[Coded]) -> None:
+        """Append codes that are found on the other thread, too."""
+        self._hand_over()
+        self._behind(coded)
 
     def finish(self) -> None:
         """Wait until the sink has all."""
         self._hand_over()
         self._behind.wait()
 
-    def _pass_on(self, held: list[tuple[NDArray[Any], Sums, int]]) -> None:
+    def _pass_on(self, coded: Iterable[Coded]) -> None:
+        held = list(coded)
         if held:
             codes, sums, sizes = zip(*held, strict=True)
             every = np.repeat(sizes, [len(each) for each in codes])
@@ -179,7 +196,8 @@ class Writer:
             self._sink.put_intervals(found)
 
     def _hand_over(self) -> None:
-        self._behind(self._held)
+        if self._held:
+            self._behind(self._held)
         self._held, self._count = [], 0
 
 

@@ -7,9 +7,9 @@ the encoder, many steps at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Coding:
         self.condition = condition
         self._context_taps = layout.taps(2, inclusive=False)
         self._spatial_taps = layout.taps(1, inclusive=True)
-        self.slices = [Slice(prior, i, level) for i in range(len(prior.slices))]
+        self.slices = _slices(prior, level, native.library() is not None)
         self._native = self._compiled() if prior.spatial and native.library() else None
 
     def _compiled(self) -> native.Network:
@@ -123,24 +123,25 @@ class Coding:
             native.spread(partial(work, layers), len(cells))
         return out
 
-    def chooser(self, choices: list[Choice]) -> Callable[[Doubles, NDArray[Any], int], None]:
-        """What chooses codes of all slices by error plus bits, each in the context of those before.
+    def choose(self, choices: list[Choice], cells: Ints, begun: Doubles, starts: Ints) -> None:
+        """Choose codes of all slices by error plus bits, each in the context of all before.
 
-        It takes hidden (n, outputs), seen (n, channels), which it sets, and where these positions
-        start in the run of the choices.
+        For the steps of a run that start at these rows, the last number being the last step's end;
+        cells (n,) and begun (n, width), which `start` gives, are those of all of the run.
         """
         pairs = list(zip(self.slices, choices, strict=True))
         compiled = [made for part, choice in pairs if (made := part.choice(choice)) is not None]
-        pointers = np.array([choice.pointer for choice in compiled], np.uintp)
-
-        def choose(hidden: Doubles, seen: NDArray[Any], start: int) -> None:
-            if compiled:
-                native.choose(pointers, _EXP2, RAREST, hidden, seen, start)
-                return
+        if self._native is not None and len(compiled) == len(choices):
+            run = cells, begun, starts
+            native.walk(self._native, compiled, self.prior.channels, *run, _EXP2, RAREST)
+            return
+        for begin, end in pairwise(starts):
+            rows = slice(begin, end)
+            hidden = self.hidden(cells[rows], begun[rows], one_step=True)
+            seen = np.empty((len(hidden), self.prior.channels), np.int8)
             for part, choice in pairs:
-                part.choose(choice, hidden, seen, start)
-
-        return choose
+                part.choose(choice, hidden, seen, begin)
+            self.put(cells[rows], seen)
 
     def _run_compiled(
         self, layers: range, cells: Ints, start: Doubles, f: Doubles, out: Doubles
@@ -308,6 +309,12 @@ class Slice:
             book.find_sums(self.features(hidden, seen), codes, sums)
         else:
             native.find_sums(self._native, book.native(), _EXP2, hidden, seen, codes, sums)
+
+
+@lru_cache(maxsize=8)
+def _slices(prior: IntegerPixelCNN, level: int, compiled: bool) -> list[Slice]:  # noqa: ARG001
+    """All slices at a level, which hold no state, with compiled loops or without."""
+    return [Slice(prior, i, level) for i in range(len(prior.slices))]
 
 
 def _gather(rows: NDArray[Any], cells: Ints, taps: Ints) -> NDArray[Any]:

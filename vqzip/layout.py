@@ -98,11 +98,15 @@ class Layout:
         starts = np.searchsorted(step, np.arange(self.steps + 1))
         return (step + REACH) % self.held * self.lines + line, order, starts
 
-    def runs(self, most: int) -> Iterator[tuple[int, int]]:
-        """Runs of steps, first and end: about so many positions, and no more than are held."""
-        starts, begin = self.order[2], 0
-        for end in range(1, self.steps + 1):
-            full = end == self.steps or starts[end + 1] - starts[begin] > most
+    def runs(self, most: int, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """Runs of steps, first and end: about so many positions, and no more than are held.
+
+        Of all steps, or of those from `first` on that come before `last`.
+        """
+        starts, begin = self.order[2], first
+        last = self.steps if last is None else last
+        for end in range(first + 1, last + 1):
+            full = end == last or starts[end + 1] - starts[begin] > most
             if full or end - begin == self.held - REACH:
                 yield begin, end
                 begin = end

@@ -8,6 +8,25 @@
 
 #include "products.h"
 
+#include <sched.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum { SPIN = 1 << 12 }; /* looks for other threads before they get the processor */
+
+/* Which of the threads that work together this is, and how many they are. */
+INLINE int64_t thread_of(int64_t *threads)
+{
+#ifdef _OPENMP
+    *threads = omp_get_num_threads();
+    return omp_get_thread_num();
+#else
+    *threads = 1;
+    return 0;
+#endif
+}
+
 /* A map's shared layers, and what its cells hold. */
 typedef struct {
     const Linear *context, *const *spatial, *const *pointwise, *last;
@@ -151,6 +170,20 @@ TUNED static void run_layers(const Network *net, int64_t first, int64_t end, con
         }
 }
 
+/* Floats that layers take for each row of a batch. */
+INLINE int64_t numbers_of(const Network *net)
+{
+    const int64_t width = padded(net->context->outputs), outputs = padded(net->last->outputs);
+    int64_t numbers = multiple(net->context->inputs, QUAD) + width;
+    for (int64_t i = 0; i < net->layers; i++) {
+        const int64_t middle = padded(net->spatial[i]->outputs);
+        const int64_t sums = larger(larger(middle, width), outputs);
+        const int64_t inputs = multiple(net->spatial[i]->inputs, QUAD);
+        numbers = larger(numbers, inputs + middle + width + sums);
+    }
+    return numbers;
+}
+
 /* Layers from `first` on up to `end` for some cells: 0 is the first one, i + 1 the residual layer i.
  *
  * Threads do not wait for each other: several layers at once are for cells that do not depend on each
@@ -158,14 +191,7 @@ TUNED static void run_layers(const Network *net, int64_t first, int64_t end, con
 int vqzip_layers(const Network *net, int64_t first, int64_t end, const int64_t *cells, int64_t count,
                  const double *start, double *f, double *out, int64_t threads)
 {
-    const int64_t width = net->context->outputs, outputs = padded(net->last->outputs);
-    int64_t numbers = multiple(net->context->inputs, QUAD) + padded(width);
-    for (int64_t i = 0; i < net->layers; i++) {
-        const int64_t middle = padded(net->spatial[i]->outputs);
-        const int64_t sums = larger(larger(middle, padded(width)), outputs);
-        const int64_t inputs = multiple(net->spatial[i]->inputs, QUAD);
-        numbers = larger(numbers, inputs + middle + padded(width) + sums);
-    }
+    const int64_t width = net->context->outputs, numbers = numbers_of(net);
     const int pieces = pieces_of(count, threads);
     float *scratch = malloc((size_t)(pieces * BATCH * numbers) * sizeof *scratch);
     if (!scratch)
@@ -449,37 +475,124 @@ typedef struct {
     int64_t first; /* column of what is seen */
 } Choice;
 
-/* Codes of a map's slices, one in the context of those before, for positions from `start` of a run
- * on; what the network sees of them is set in `seen` (count, seen_width). */
-int vqzip_choose(const Choice *const *choices, int64_t slices, const double *hidden,
-                 int64_t hidden_width, int8_t *seen, int64_t seen_width, int64_t start, int64_t count,
-                 const double *table, int64_t last, double rarest, int64_t threads)
+/* A map on its way through the prior and the choice of its codes. */
+typedef struct {
+    const Network *net;
+    const Choice *const *choices;
+    int64_t slices, channels;
+    const int64_t *cells; /* of a run */
+    const double *begun;  /* (cells, width), what positions start from */
+    const double *table;
+    int64_t last;
+    double rarest;
+} Walk;
+
+/* Room for a thread's work on BATCH positions. */
+typedef struct {
+    double *f, *hidden;
+    void *slice;
+    float *layers;
+    int8_t *seen;
+} Room;
+
+INLINE size_t room_bytes(const Walk *walk, size_t *slice)
 {
-    size_t bytes = 0;
-    for (int64_t i = 0; i < slices; i++) {
-        const size_t needed = scratch_bytes(choices[i]->slice, choices[i]->book);
-        bytes = needed > bytes ? needed : bytes;
+    const Network *net = walk->net;
+    *slice = 0;
+    for (int64_t i = 0; i < walk->slices; i++) {
+        const size_t needed = scratch_bytes(walk->choices[i]->slice, walk->choices[i]->book);
+        *slice = needed > *slice ? needed : *slice;
     }
-    const int pieces = pieces_of(count, threads);
-    char *room = calloc((size_t)pieces, bytes);
-    if (!room)
+    *slice = (*slice + 63) / 64 * 64;
+    const size_t doubles_needed = (size_t)(BATCH * (net->context->outputs + net->last->outputs));
+    const size_t all = doubles_needed * sizeof(double) + *slice +
+                       (size_t)(BATCH * numbers_of(net)) * sizeof(float) +
+                       (size_t)(BATCH * walk->channels);
+    return (all + 63) / 64 * 64;
+}
+
+INLINE Room room_at(const Walk *walk, char *at, size_t slice)
+{
+    Room room;
+    room.slice = at;
+    room.f = (double *)(at + slice);
+    room.hidden = room.f + BATCH * walk->net->context->outputs;
+    room.layers = (float *)(room.hidden + BATCH * walk->net->last->outputs);
+    room.seen = (int8_t *)(room.layers + BATCH * numbers_of(walk->net));
+    return room;
+}
+
+/* Codes for positions of one step, which do not depend on each other, from the row `first` on. */
+static void walk_rows(const Walk *walk, int64_t first, int64_t count, Room room)
+{
+    const Network *net = walk->net;
+    const int64_t width = net->context->outputs, channels = walk->channels;
+    const int64_t coded = net->context->inputs / net->context_tap_count;
+    int8_t *inputs = (int8_t *)net->inputs;
+    for (int64_t n = first; n < first + count; n += BATCH) {
+        const int64_t rows = batch(n, first + count);
+        const int64_t *cells = walk->cells + n;
+        run_layers(net, 0, net->layers + 1, cells, rows, walk->begun + n * width, room.f, room.hidden,
+                   room.layers);
+        const Known known = {room.hidden, room.seen, net->last->outputs, channels};
+        for (int64_t i = 0; i < walk->slices; i++) {
+            const Choice *c = walk->choices[i];
+            const Book *book = c->book;
+            const Wanted all = {walk->table, walk->last, c->slopes, c->squares, walk->rarest,
+                                NULL, c->sums, c->codes};
+            const Wanted wanted = wanted_from(all, c->slice, book, n);
+            if (book->size > 1)
+                run_slice(c->slice, book, known, rows, wanted,
+                          scratch_at(c->slice, book, room.slice));
+            look_up(c->table, book->groups, book->size, book->dim, wanted.codes, rows, room.seen,
+                    channels, c->first);
+        }
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(inputs + cells[r] * coded, room.seen + r * channels, (size_t)coded);
+    }
+}
+
+/* Wait until so many have arrived, this thread among them: some microseconds, hence not asleep. */
+INLINE void meet(int64_t *arrived, int64_t wanted)
+{
+    __atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL);
+    for (int64_t turns = 1; __atomic_load_n(arrived, __ATOMIC_ACQUIRE) < wanted; turns++)
+        if (turns % SPIN == 0)
+            sched_yield();
+}
+
+/* Codes of all slices, one in the context of those before, for the steps of a run that start at these
+ * rows, the first of them not being the run's; `steps` is how many of them there are.
+ *
+ * Threads share a step, and wait for each other before the next one. */
+int vqzip_walk(const Network *net, const Choice *const *choices, int64_t slices, int64_t channels,
+               const int64_t *cells, const double *begun, const int64_t *starts, int64_t steps,
+               const double *table, int64_t last, double rarest, int64_t threads)
+{
+    const Walk walk = {net, choices, slices, channels, cells, begun, table, last, rarest};
+    size_t slice;
+    const size_t bytes = room_bytes(&walk, &slice);
+    char *rooms = aligned_alloc(64, (size_t)threads * bytes);
+    if (!rooms)
         return 1;
-#pragma omp parallel for num_threads(pieces) if (pieces > 1)
-    for (int p = 0; p < pieces; p++) {
-        const int64_t n = piece_start(p, pieces, count), rows = piece_start(p + 1, pieces, count) - n;
-        const Known known = known_from((Known){hidden, seen, hidden_width, seen_width}, n);
-        for (int64_t i = 0; i < slices; i++) {
-            const Choice *c = choices[i];
-            const Wanted all = {table, last, c->slopes, c->squares, rarest, NULL, c->sums, c->codes};
-            const Wanted wanted = wanted_from(all, c->slice, c->book, start + n);
-            if (c->book->size > 1)
-                run_slice(c->slice, c->book, known, rows, wanted,
-                          scratch_at(c->slice, c->book, room + (size_t)p * bytes));
-            look_up(c->table, c->book->groups, c->book->size, c->book->dim, wanted.codes, rows,
-                    seen + n * seen_width, seen_width, c->first);
+    memset(rooms, 0, (size_t)threads * bytes);
+    int64_t arrived = 0;
+#pragma omp parallel num_threads((int)threads) if (threads > 1)
+    {
+        int64_t together;
+        const int64_t p = thread_of(&together);
+        const Room room = room_at(&walk, rooms + (size_t)p * bytes, slice);
+        for (int64_t s = 0; s < steps; s++) {
+            const int64_t count = starts[s + 1] - starts[s];
+            const int pieces = pieces_of(count, together);
+            if (p < pieces) {
+                const int64_t n = piece_start(p, pieces, count);
+                walk_rows(&walk, starts[s] + n, piece_start(p + 1, pieces, count) - n, room);
+            }
+            meet(&arrived, (s + 1) * together);
         }
     }
-    free(room);
+    free(rooms);
     return 0;
 }
 

@@ -38,7 +38,7 @@ _ARGUMENTS = {"p": c_void_p, "n": c_int64, "d": c_double}
 _FUNCTIONS = {
     "vqzip_layers": "pnnpnpppn",
     "vqzip_slice": "pppnpnnpnpppn",
-    "vqzip_choose": "pnpnpnnnpndn",
+    "vqzip_walk": "ppnnpppnpndn",
     "vqzip_look_up": "pnnnpnpnn",
     "vqzip_parallel": "",
     "vqzip_bytes": "",
@@ -269,16 +269,25 @@ def _slice(
     _call("vqzip_slice", part.pointer, codebooks.pointer, *arguments)
 
 
-def choose(
-    choices: Array, table: Table, rarest: float, hidden: Array, seen: Array, start: int
+def walk(
+    net: Network,
+    choices: list[Choice],
+    channels: int,
+    cells: Array,
+    begun: Array,
+    starts: Array,
+    table: Table,
+    rarest: float,
 ) -> None:
-    """Set codes of slices, whose `Choice`s are at these addresses, in the context of those before.
+    """Choose codes of a map with so many channels for steps of a run that start at these rows.
 
-    For hidden (n, outputs) of positions from `start` of the run on; seen (n, channels) is set to
-    what the network sees of them.
+    Cells (n,) and begun (n, width) are those of the run; the last of `starts` is the last step's
+    end.
     """
-    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], start, len(hidden)
-    _call("vqzip_choose", _buffer(choices), len(choices), *rows, *table, rarest, count())
+    pointers = np.array([choice.pointer for choice in choices], np.uintp)
+    run = _buffer(cells), _buffer(begun), _buffer(starts), len(starts) - 1
+    slices = _buffer(pointers), len(choices), channels
+    _call("vqzip_walk", net.pointer, *slices, *run, *table, rarest, count())
 
 
 def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:
