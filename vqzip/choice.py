@@ -33,6 +33,9 @@ HANDED = 1024
 FORESIGHT = 0.8
 """Share of what codes cost later that is counted."""
 
+NEARER = 0.35
+"""Share of the way to where the picture seems to be best: all channels go it at once."""
+
 FARTHEST = 0.5
 """How far a latent is moved at most, in code units."""
 
@@ -55,7 +58,8 @@ class Search:
     """How often a map is chosen again, knowing what its codes cost those after them and, of the
     bottom map, what they leave of the picture."""
     filters: bool = True
-    """Whether the picture is decoded to find a filter for it, if the model has filters."""
+    """Whether the picture is decoded to find a filter for it, if the model has filters; codes of
+    the bottom map are then chosen once more, if they are not anyway (`glance.py`)."""
 
     @classmethod
     def at_effort(cls, effort: int, fidelity: float = 1.0) -> Search:
@@ -201,6 +205,15 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
             moved = replace(latents, points=points - shift.clip(-FARTHEST, FARTHEST))
     assert best is not None
     return best
+
+
+def closer(latents: Latents, codes: list[Codes], slope: Floats, search: Search) -> Latents:
+    """Latents on their way to where the picture is best, as codes and its slope at them tell."""
+    channels = latents.points.shape[1]
+    weight = np.maximum(latents.weight(search)[:channels], LEAST_WEIGHT)
+    scaled = slope[:, :channels] * np.float32(search.fidelity) / latents.emphasis
+    shift = NEARER * _away(latents, codes, scaled, weight)
+    return replace(latents, points=latents.points - shift.clip(-FARTHEST, FARTHEST))
 
 
 def _away(latents: Latents, codes: list[Codes], slope: Floats, weight: Floats) -> Floats:

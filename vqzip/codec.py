@@ -13,16 +13,17 @@ from torch import Tensor
 
 from vqzip import bands, codemap
 from vqzip.bands import Pixels, Positions, Vectors
-from vqzip.choice import Latents, Search, choose
+from vqzip.choice import Latents, Search, choose, closer
 from vqzip.codemap import CodeMap, CodeSource
 from vqzip.coder import Decoder, Encoder
 from vqzip.entropy import Codes as CodeArray
 from vqzip.errors import VqzError
+from vqzip.glance import Glance
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
 from vqzip.threads import each, products_on_one_thread
 from vqzip.vqvae import TOP_STRIDE, Transform
 from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
-from vqzip.windows import Window, windows
+from vqzip.windows import LARGE, Window, windows
 
 if TYPE_CHECKING:
     from vqzip.hindsight import Found
@@ -56,6 +57,8 @@ class Codes:
     top: list[CodeArray]
     bottom: list[CodeArray]
     filter: Coefficients | None = None
+    ended: bool = False
+    """Whether the filter is chosen: None is no filter then."""
 
     @property
     def bottom_shape(self) -> tuple[int, int]:
@@ -115,13 +118,20 @@ class Begun:
     shape: tuple[int, int]  # of the top map
     top: list[CodeArray]
     bottom: Latents
+    glance: Callable[[list[CodeArray]], tuple[Coefficients | None, Floats]] | None = None
+    """The filter that codes would have, and how the picture's error changes with them."""
 
     def finish(
         self, model: CodecModel, search: Search = DEFAULT, encoder: Encoder | None = None
     ) -> Codes:
         """Codes of both maps; those of the bottom map are appended to a stream if there is one."""
         latents = replace(self.bottom, code_map=model.bottom)
-        return Codes(self.shape, self.top, choose(latents, search, encoder))
+        if self.glance is None or search.passes:
+            return Codes(self.shape, self.top, choose(latents, search, encoder))
+        first = choose(latents, search)
+        filter_, slope = self.glance(first)
+        better = closer(latents, first, slope, search)
+        return Codes(self.shape, self.top, choose(better, search, encoder), filter_, True)
 
 
 def begin(
@@ -140,7 +150,16 @@ def begin(
     points = analysis.bottom_latent(_vectors(model.top, top, level), model.bottom.coded(level))
     given = level, _condition(model, top, shape, level), fine
     look = partial(_look, model, pixels, shape, top, level, fine, search)
-    return Begun(shape, top, Latents(model.bottom, points, _double(shape), *given, look))
+    latents = Latents(model.bottom, points, _double(shape), *given, look)
+    if model.bank is None or not search.filters or search.passes or shape[0] * shape[1] > LARGE:
+        return Begun(shape, top, latents)
+    tensor, coded = _level(model, level), model.bottom.coded(level)
+    picture = model.transform, model.bank, pixels, tensor, level
+    glance = Glance(*picture, worth(model, level), fine, coded)
+    above = _vectors(model.top, top, level)
+    return Begun(
+        shape, top, latents, lambda codes: glance(above, _vectors(model.bottom, codes, level))
+    )
 
 
 def _look(
@@ -184,15 +203,14 @@ def statistics(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> S
 
 def worth(model: CodecModel, level: int) -> float:
     """Bits for a squared error of 1 in a pixel, colours summed up."""
-    # Distortion is in 8-bit values, and the mean over colours.
-    return float(model.transform.config.lagrangian(_level(model, level))) * 255**2 / 3
+    return float(model.transform.config.worth(_level(model, level)))
 
 
 def with_filter(
     model: CodecModel, pixels: Pixels, codes: Codes, level: int, search: Search = DEFAULT
 ) -> Codes:
     """Codes with the filter that is best for pixels (H, W, 3), if the model has filters."""
-    if model.bank is None or not search.filters:
+    if model.bank is None or not search.filters or codes.ended:
         return codes
     height, width, _ = pixels.shape
     found, bits = statistics(model, pixels, codes, level), worth(model, level) * height * width

@@ -64,6 +64,11 @@ class TransformConfig:
         """
         return self.lowest_lambda * torch.exp2(level)
 
+    def worth(self, level: Tensor) -> Tensor:
+        """Bits for a squared error of 1 in a pixel, colours summed up."""
+        # Distortion is in 8-bit values, and the mean over colours.
+        return self.lagrangian(level) * (255**2 / 3)
+
 
 class Refine(nn.Module):
     """What the decoder adds to the lapped synthesis: two 3x3 layers at stride 4.

@@ -1,8 +1,8 @@
 """Windows on a picture: parts of it that are decoded while encoding, to see how decoding does.
 
-They are all of a picture that is not large, else small ones all over it: what holds for all of a
-picture is told by many small windows far better than by few large ones.  As in `bands.py`, they
-are computed with a halo, without which their borders would tell most of it.
+They are all of a picture that is not large, side by side, else small ones all over it: what holds
+for all of a picture is told by many small windows far better than by few large ones.  As in
+`bands.py`, they are computed with a halo, without which their borders would tell most of it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 from vqzip.bands import Band, Pixels, Vectors, as_map, synthesis_halo
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
 
-LARGE = 2**12  # positions of the top map, a megapixel
-HALVES = 2  # that smaller pictures come in, each on one thread
+LARGE = 2**14  # positions of the top map, four megapixels
+PART = 2**11  # positions of a window of a smaller picture
 SIDE = 8  # rows and columns of the top map in a window of a large picture
 MOST = 6  # of these above each other, and side by side
 
@@ -73,9 +73,10 @@ def windows(rows: int, columns: int, transform: Transform) -> list[Window]:
     """The windows of a picture whose top map has so many rows and columns."""
     halo = synthesis_halo(transform.config)
     if rows * columns <= LARGE:
-        count = min(HALVES, rows)
-        ends = [rows * i // count for i in range(count + 1)]
-        sides = list(pairwise(ends)), [(0, columns)]
+        longer = max(rows, columns)
+        count = min(2 * -(-rows * columns // (2 * PART)), longer)  # for two threads
+        parts = list(pairwise(longer * i // count for i in range(count + 1)))
+        sides = (parts, [(0, columns)]) if rows >= columns else ([(0, rows)], parts)
     else:
         sides = _along(rows), _along(columns)
     y, x = (

@@ -1,0 +1,159 @@
+"""A first look at the picture that codes give: its filter, and where the codes should have been.
+
+The decoder is close to linear: what a unit more in a channel does to the picture is much the same
+wherever it is.  These kernels are found by decoding single units, and what is off in a decoded
+picture, seen through them, tells which way codes were off (`choice.py` says what becomes of it).
+That is as good as the decoder's own gradient, and takes next to no time.
+
+Only the encoder has it; of pictures that `windows.py` has all of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqzip.bands import Pixels, Vectors, each_on_one_thread
+from vqzip.integer import Floats
+from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
+from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
+from vqzip.windows import Window, windows
+
+UNIT = 2.0
+"""What kernels are found with, in code units: about as much as codes are off at low rates."""
+
+BLOCKS = 3
+"""Width of kernels, in positions of the bottom map: further away there is next to nothing."""
+
+BEYOND = BLOCKS // 2
+"""Positions that kernels look beyond their own."""
+
+PROBED = 7
+"""Rows and columns of the maps that are decoded to find a kernel."""
+
+_RATIO = TOP_STRIDE // BOTTOM_STRIDE
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode()
+def kernels(transform: Transform, position: float, channels: int) -> Tensor:
+    """What a unit more does, (channels, 3, 24, 24), of the first channels of the bottom map.
+
+    `position` is the level, in an otherwise grey picture.
+    """
+    top = (PROBED + 1) // _RATIO
+
+    def of(some: slice) -> Tensor:
+        count = some.stop - some.start
+        level = torch.full((count,), position)
+        h = transform.decode_top(torch.zeros(count, transform.config.top_latents, top, top), level)
+        vectors = torch.zeros(count, transform.config.bottom_latents, PROBED, PROBED)
+        vectors[range(count), range(some.start, some.stop), PROBED // 2, PROBED // 2] = UNIT
+        h = h[:, :, :PROBED, :PROBED]
+        more, less = (transform.decode(x, h, level) for x in (vectors, -vectors))
+        first = (PROBED - BLOCKS) // 2 * BOTTOM_STRIDE
+        inside = slice(first, first + BLOCKS * BOTTOM_STRIDE)
+        return (more - less)[:, :, inside, inside] / (2 * UNIT)
+
+    middle = channels // 2
+    return torch.cat(each_on_one_thread(of, [slice(0, middle), slice(middle, channels)]))
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A picture (H, W, 3), and how much its errors count.
+
+    Attributes:
+        transform: The model's.
+        bank: The model's filters.
+        pixels: Of the picture.
+        level: On the quality scale, as a tensor (1,) for the transform and as it is.
+        position: The same as a whole number.
+        worth: Bits for a squared error of 1 in a pixel, colours summed up.
+        emphasis: How much squared errors count at positions of the bottom map (positions, 1).
+        channels: Of the bottom map, those that are coded.
+    """
+
+    transform: Transform
+    bank: FilterBank
+    pixels: Pixels
+    level: Tensor
+    position: int
+    worth: float
+    emphasis: Floats
+    channels: int
+
+    def __call__(self, top: Vectors, bottom: Vectors) -> tuple[Coefficients | None, Floats]:
+        """The filter that code vectors of both maps would have, and the error's slope by them.
+
+        In bits for a code unit more, (positions of the bottom map, channels).
+        """
+        rows, columns = (-(-side // TOP_STRIDE) for side in self.pixels.shape[:2])
+        every = windows(rows, columns, self.transform)
+        response = kernels(self.transform, float(self.level), self.channels)
+        images = each_on_one_thread(
+            lambda w: w.synthesise(self.transform, top, bottom, columns, self.level), every
+        )
+        pairs = [
+            w.compared(image, self.pixels, REACH) for w, image in zip(every, images, strict=True)
+        ]
+        filter_, off = self._filtered(pairs)
+        parts = each_on_one_thread(
+            lambda each: self._slope(*each, columns, response), list(zip(every, off, strict=True))
+        )
+        height, width = (_RATIO * side + 2 * BEYOND for side in (rows, columns))
+        slope = torch.zeros(height, width, self.channels)
+        for window, part in zip(every, parts, strict=True):
+            y, x = _RATIO * window.rows.start, _RATIO * window.columns.start
+            slope[y : y + part.shape[0], x : x + part.shape[1]] += part
+        inside = slope[BEYOND:-BEYOND, BEYOND:-BEYOND].reshape(-1, self.channels)
+        return filter_, inside.numpy()
+
+    def _filtered(
+        self, pairs: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Coefficients | None, list[Tensor]]:
+        """The best filter for images, decoded and original (3, h, w), and what is off then."""
+        found = Statistics.joined(each_on_one_thread(lambda pair: Statistics.of(*pair), pairs))
+        height, width, _ = self.pixels.shape
+        filter_ = self.bank.fit(found, self.position, self.worth * height * width)
+        plain = [image - original for image, original in pairs]
+        if filter_ is None:
+            return None, plain
+
+        def end(pair: tuple[Tensor, Tensor]) -> Tensor:
+            image, original = pair
+            filtered = self.bank.filtered(image[None], filter_, self.position)[0]
+            return filtered.clamp_(0, 1).sub_(original)
+
+        ended = each_on_one_thread(end, pairs)
+        before, after = (sum(float(x.square().sum()) for x in off) for off in (plain, ended))
+        # Where the decoder fails, as for a chessboard of pixels, filters are so strong that they do
+        # harm where they were not looked at.
+        return (filter_, ended) if after < before else (None, plain)
+
+    def _slope(self, window: Window, off: Tensor, columns: int, response: Tensor) -> Tensor:
+        """What a window is off (3, h, w) says of its positions and those around (h', w', channels).
+
+        `REACH` pixels around the window are given, where there are so many.
+        """
+        top, left = (REACH if band.start else 0 for band in (window.rows, window.columns))
+        rows, width = (
+            slice(_RATIO * band.start, _RATIO * band.stop) for band in (window.rows, window.columns)
+        )
+        emphasis = self.emphasis.reshape(-1, _RATIO * columns)[rows, width]
+        weights = torch.from_numpy(np.ascontiguousarray(emphasis))[None, None]
+        weights = F.interpolate(weights, scale_factor=BOTTOM_STRIDE)[0]
+        off = off[:, top:, left:][:, : weights.shape[1], : weights.shape[2]]
+        errors = torch.zeros(3, *weights.shape[1:])
+        errors[:, : off.shape[1], : off.shape[2]] = off
+        errors *= 2 * self.worth * weights
+        # As a 3x3 convolution of blocks it takes a third of the time.
+        padded = F.pad(errors, (2 * BEYOND * BOTTOM_STRIDE,) * 4)[None]
+        blocks, kernel = (F.pixel_unshuffle(x, BOTTOM_STRIDE) for x in (padded, response))
+        blocks, kernel = (x.contiguous(memory_format=torch.channels_last) for x in (blocks, kernel))
+        return F.conv2d(blocks, kernel)[0].permute(1, 2, 0)
