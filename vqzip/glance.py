@@ -96,16 +96,32 @@ class Glance:
         rows, columns = (-(-side // TOP_STRIDE) for side in self.pixels.shape[:2])
         every = windows(rows, columns, self.transform)
         response = kernels(self.transform, float(self.level), self.channels)
-        images = each_on_one_thread(
-            lambda w: w.synthesise(self.transform, top, bottom, columns, self.level), every
-        )
-        pairs = [
-            w.compared(image, self.pixels, REACH) for w, image in zip(every, images, strict=True)
-        ]
-        filter_, off = self._filtered(pairs)
-        parts = each_on_one_thread(
-            lambda each: self._slope(*each, columns, response), list(zip(every, off, strict=True))
-        )
+
+        def decoded(window: Window) -> tuple[tuple[Tensor, Tensor], Statistics]:
+            image = window.synthesise(self.transform, top, bottom, columns, self.level)
+            pair = window.compared(image, self.pixels, REACH)
+            return pair, Statistics.of(*pair)
+
+        pairs, found = zip(*each_on_one_thread(decoded, every), strict=True)
+        bits = self.worth * self.pixels.shape[0] * self.pixels.shape[1]
+        filter_ = self.bank.fit(Statistics.joined(list(found)), self.position, bits)
+
+        def looked_at(each: tuple[Window, tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
+            """The slope, and by how much the filter lessens the squared error."""
+            window, (image, original) = each
+            ended = image
+            if filter_ is not None:
+                ended = self.bank.filtered(image[None], filter_, self.position)[0].clamp_(0, 1)
+            before, after = (float(F.mse_loss(x, original)) for x in (image, ended))
+            return self._slope(window, ended - original, columns, response), before - after
+
+        windowed = list(zip(every, pairs, strict=True))
+        parts, gains = zip(*each_on_one_thread(looked_at, windowed), strict=True)
+        if sum(gains) < 0:
+            # Where the decoder fails, as for a chessboard of pixels, filters are so strong that
+            # they do harm where they were not looked at.
+            filter_ = None
+            parts, _ = zip(*each_on_one_thread(looked_at, windowed), strict=True)
         height, width = (_RATIO * side + 2 * BEYOND for side in (rows, columns))
         slope = torch.zeros(height, width, self.channels)
         for window, part in zip(every, parts, strict=True):
@@ -113,28 +129,6 @@ class Glance:
             slope[y : y + part.shape[0], x : x + part.shape[1]] += part
         inside = slope[BEYOND:-BEYOND, BEYOND:-BEYOND].reshape(-1, self.channels)
         return filter_, inside.numpy()
-
-    def _filtered(
-        self, pairs: list[tuple[Tensor, Tensor]]
-    ) -> tuple[Coefficients | None, list[Tensor]]:
-        """The best filter for images, decoded and original (3, h, w), and what is off then."""
-        found = Statistics.joined(each_on_one_thread(lambda pair: Statistics.of(*pair), pairs))
-        height, width, _ = self.pixels.shape
-        filter_ = self.bank.fit(found, self.position, self.worth * height * width)
-        plain = [image - original for image, original in pairs]
-        if filter_ is None:
-            return None, plain
-
-        def end(pair: tuple[Tensor, Tensor]) -> Tensor:
-            image, original = pair
-            filtered = self.bank.filtered(image[None], filter_, self.position)[0]
-            return filtered.clamp_(0, 1).sub_(original)
-
-        ended = each_on_one_thread(end, pairs)
-        before, after = (sum(float(x.square().sum()) for x in off) for off in (plain, ended))
-        # Where the decoder fails, as for a chessboard of pixels, filters are so strong that they do
-        # harm where they were not looked at.
-        return (filter_, ended) if after < before else (None, plain)
 
     def _slope(self, window: Window, off: Tensor, columns: int, response: Tensor) -> Tensor:
         """What a window is off (3, h, w) says of its positions and those around (h', w', channels).
