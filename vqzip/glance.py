@@ -140,14 +140,14 @@ class Glance:
             slice(_RATIO * band.start, _RATIO * band.stop) for band in (window.rows, window.columns)
         )
         emphasis = self.emphasis.reshape(-1, _RATIO * columns)[rows, width]
-        weights = torch.from_numpy(np.ascontiguousarray(emphasis))[None, None]
-        weights = F.interpolate(weights, scale_factor=BOTTOM_STRIDE)[0]
-        off = off[:, top:, left:][:, : weights.shape[1], : weights.shape[2]]
-        errors = torch.zeros(3, *weights.shape[1:])
-        errors[:, : off.shape[1], : off.shape[2]] = off
-        errors *= 2 * self.worth * weights
+        weights = 2 * self.worth * torch.from_numpy(np.ascontiguousarray(emphasis))
+        height, length = (BOTTOM_STRIDE * size for size in weights.shape)
+        off = off[:, top:, left:][:, :height, :length]
+        margin = 2 * BEYOND * BOTTOM_STRIDE
+        right, below = length - off.shape[2] + margin, height - off.shape[1] + margin
+        padded = F.pad(off, (margin, right, margin, below))
         # As a 3x3 convolution of blocks it takes a third of the time.
-        padded = F.pad(errors, (2 * BEYOND * BOTTOM_STRIDE,) * 4)[None]
-        blocks, kernel = (F.pixel_unshuffle(x, BOTTOM_STRIDE) for x in (padded, response))
+        blocks, kernel = (F.pixel_unshuffle(x, BOTTOM_STRIDE) for x in (padded[None], response))
+        blocks = blocks * F.pad(weights, (2 * BEYOND,) * 4)
         blocks, kernel = (x.contiguous(memory_format=torch.channels_last) for x in (blocks, kernel))
         return F.conv2d(blocks, kernel)[0].permute(1, 2, 0)
