@@ -20,7 +20,7 @@ from vqzip.codemap import CHUNK, CodeMap
 from vqzip.coder import SUMS, Coded, Counter, Encoder, Sink, Writer
 from vqzip.coding import Choice
 from vqzip.entropy import Codes, error_terms
-from vqzip.integer import CODEWORD_ONE, Bytes, Floats
+from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
 from vqzip.threads import share
 
@@ -44,6 +44,10 @@ FLATTEST, STEEPEST = 0.1, 2.0
 
 LEAST_WEIGHT = 1e-6
 """Of distortion: where it counts nothing, latents are moved as far as they may be."""
+
+
+Started = dict[int, Doubles]
+"""What positions of a run start from (`coding.start`), by the run's first step."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +141,18 @@ class _Run:
                 yield choice.codes[rows].reshape(-1), sums, choice.book.size
 
 
-def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> list[Codes]:
-    """Codes by distortion plus bits, appended to a stream if there is one."""
+def choose(
+    latents: Latents,
+    search: Search,
+    encoder: Encoder | None = None,
+    started: Started | None = None,
+) -> list[Codes]:
+    """Codes by distortion plus bits, appended to a stream if there is one.
+
+    What is `started` is kept for the next choice for the same map.
+    """
     if search.by_bits and not search.passes:
-        return _walk(latents, search, encoder)
+        return _walk(latents, search, encoder, started)
     codes = _best(latents, search) if search.by_bits else _nearest(latents)
     if encoder is not None:
         given = latents.shape, latents.level, latents.condition
@@ -148,7 +160,9 @@ def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> 
     return codes
 
 
-def _walk(latents: Latents, search: Search, sink: Sink | None) -> list[Codes]:
+def _walk(
+    latents: Latents, search: Search, sink: Sink | None, started: Started | None = None
+) -> list[Codes]:
     """Codes that are the best one after the other; a sink gets them and their weights."""
     code_map, writer = latents.code_map, None if sink is None else Writer(sink)
     coding = code_map.coding(latents.shape, latents.level, latents.condition)
@@ -158,10 +172,14 @@ def _walk(latents: Latents, search: Search, sink: Sink | None) -> list[Codes]:
         coding.open(first, last)
         rows = slice(starts[first], starts[last])
         run = _Run(latents, search, places[rows], writer is not None)
-        begun = coding.start(places[rows])
+        start = None if started is None else started.get(first)
+        if start is None:
+            start = coding.start(places[rows])
+        if started is not None and len(cells) <= CHUNK:
+            started[first] = start
         for some in coding.layout.runs(HANDED, first, last):
             steps = starts[some[0] : some[1] + 1] - starts[first]
-            coding.choose(run.choices, cells[rows], begun, steps)
+            coding.choose(run.choices, cells[rows], start, steps)
             if writer is not None:
                 writer.put_all(run.in_order(steps))
         for whole, choice in zip(codes, run.choices, strict=True):

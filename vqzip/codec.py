@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqzip import bands, codemap
 from vqzip.bands import Pixels, Positions, Vectors
-from vqzip.choice import Latents, Search, choose, closer
+from vqzip.choice import Latents, Search, Started, choose, closer
 from vqzip.codemap import CodeMap, CodeSource
 from vqzip.coder import Decoder, Encoder
 from vqzip.entropy import Codes as CodeArray
@@ -128,10 +128,12 @@ class Begun:
         latents = replace(self.bottom, code_map=model.bottom)
         if self.glance is None or search.passes:
             return Codes(self.shape, self.top, choose(latents, search, encoder))
-        first = choose(latents, search)
+        started: Started = {}
+        first = choose(latents, search, None, started)
         filter_, slope = self.glance(first)
         better = closer(latents, first, slope, search)
-        return Codes(self.shape, self.top, choose(better, search, encoder), filter_, True)
+        codes = choose(better, search, encoder, started)
+        return Codes(self.shape, self.top, codes, filter_, True)
 
 
 def begin(
