@@ -201,8 +201,7 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
 
     ahead, points = Foresight(latents.code_map, latents.level), latents.points
     channels = points.shape[1]
-    weight = np.maximum(latents.weight(search)[:channels], LEAST_WEIGHT)
-    half = FORESIGHT / 2 / weight
+    half = FORESIGHT / 2 / _least_weight(latents, search)
     shift, moved = np.zeros_like(points), latents
     best, least = None, math.inf
     for known in range(search.passes + 1):
@@ -217,8 +216,7 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
             costs = ahead.costs(codes, latents.shape, latents.condition)[:, :channels]
             step = costs * (half / latents.emphasis)
             if found is not None:
-                slope = found.slope[:, :channels] * np.float32(search.fidelity)
-                step += _away(latents, codes, slope / latents.emphasis, weight)
+                step += _away(latents, codes, found.slope, search)
             shift += (step - shift) / (known + 2)
             moved = replace(latents, points=points - shift.clip(-FARTHEST, FARTHEST))
     assert best is not None
@@ -227,19 +225,24 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
 
 def closer(latents: Latents, codes: list[Codes], slope: Floats, search: Search) -> Latents:
     """Latents on their way to where the picture is best, as codes and its slope at them tell."""
-    channels = latents.points.shape[1]
-    weight = np.maximum(latents.weight(search)[:channels], LEAST_WEIGHT)
-    scaled = slope[:, :channels] * np.float32(search.fidelity) / latents.emphasis
-    shift = NEARER * _away(latents, codes, scaled, weight)
+    shift = NEARER * _away(latents, codes, slope, search)
     return replace(latents, points=latents.points - shift.clip(-FARTHEST, FARTHEST))
 
 
-def _away(latents: Latents, codes: list[Codes], slope: Floats, weight: Floats) -> Floats:
+def _least_weight(latents: Latents, search: Search) -> Floats:
+    """Weights of errors of the channels that there are, none of them zero."""
+    weight: Floats = latents.weight(search)[: latents.points.shape[1]]
+    return np.maximum(weight, LEAST_WEIGHT)
+
+
+def _away(latents: Latents, codes: list[Codes], slope: Floats, search: Search) -> Floats:
     """How far latents are from where the picture is best, (positions, channels).
 
     `slope` is that of its error by the code vectors.  Its curvature is what their distance from the
     latents explains of that, channel by channel: not far from the weights of errors.
     """
+    weight = _least_weight(latents, search)
+    slope = slope[:, : len(weight)] * np.float32(search.fidelity) / latents.emphasis
     vectors = latents.code_map.vectors(codes, latents.level)[:, : len(weight)]
     off = vectors * np.float32(1 / CODEWORD_ONE) - latents.points
     explained = np.einsum("pc,pc->c", slope, off, dtype=np.float64)

@@ -130,8 +130,8 @@ class Coding:
         cells (n,) and begun (n, width), which `start` gives, are those of all of the run.
         """
         pairs = list(zip(self.slices, choices, strict=True))
-        compiled = [made for part, choice in pairs if (made := part.choice(choice)) is not None]
-        if self._native is not None and len(compiled) == len(choices):
+        if self._native is not None:
+            compiled = [part.compiled(choice) for part, choice in pairs]
             run = cells, begun, starts
             native.walk(self._native, compiled, self.prior.channels, *run, _EXP2, RAREST)
             return
@@ -289,10 +289,9 @@ class Slice:
                 book.find_sums(features, codes, choice.sums[rows].reshape(-1, SUMS))
         seen[:, self._channels] = look_up(choice.table, codes)
 
-    def choice(self, choice: Choice) -> native.Choice | None:
-        """The same for the compiled loops, if there are any."""
-        if self._native is None:
-            return None
+    def compiled(self, choice: Choice) -> native.Choice:
+        """The same for the compiled loops, which there are."""
+        assert self._native is not None
         arrays = choice.table, *choice.error, choice.sums, choice.codes
         return native.Choice(self._native, choice.book.native(), *arrays, self._channels.start)
 
