@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_model import picture
 
 from vqzip import codec, codemap, store
-from vqzip.choice import Search, choose
+from vqzip.choice import Search, choose, choose_looking
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
 from vqzip.coding import Coding, Slice
@@ -156,19 +156,24 @@ def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
 def test_more_passes_never_find_worse_codes(seeing: bool) -> None:
     """By what they leave of the picture, or of the latents, and bits together."""
     model = store.load_model()
-    latents = codec.begin(model, photo(), LEVEL).bottom
-    given_latents = latents if seeing else replace(latents, look=None)
+    begun = codec.begin(model, photo(), LEVEL, Search(passes=1))
+    latents, look = begun.bottom, begun.look
+    assert look is not None
     given = latents.shape, LEVEL, latents.condition
 
     def cost(passes: int) -> float:
-        codes = choose(given_latents, Search(passes=passes))
+        search = Search(passes=passes)
+        codes = choose(latents, search)
+        if seeing and passes:
+            codes, left = choose_looking(latents, search, look)
+            assert left.error == look(codes).error
         vectors = model.bottom.vectors(codes, LEVEL)[:, : latents.points.shape[1]] / 64
         weight = model.bottom.distortion_weight(LEVEL)[: latents.points.shape[1]]
         errors = weight * latents.emphasis * np.square(latents.points - vectors)
         found = float(errors.sum(dtype=np.float64))
         assert latents.distortion(codes, Search(passes=passes)) == pytest.approx(found, rel=1e-5)
-        if given_latents.look is not None:
-            found = given_latents.look(codes).error
+        if seeing:
+            found = look(codes).error
         return found + codemap.cross_entropy(model.bottom, codes, *given)
 
     costs = [cost(passes) for passes in range(7)]

@@ -71,8 +71,8 @@ def test_the_slope_of_a_linear_decoder_is_its_gradient(
     emphasis = np.random.default_rng(3).random((len(bottom), 1), np.float32) + 0.5
     bank = FilterBank(np.zeros((1, 3, 53), np.float32), np.ones(129, np.float32), np.ones((1, 3)))
     look = Glance(linear, bank, pixels, level, LEVEL, 1000.0, emphasis, 40)
-    filter_, slope = look(partial(given, top), partial(given, bottom))
-    assert filter_ is None
+    found = look(partial(given, top), partial(given, bottom))
+    assert found.filter is None
 
     vectors = as_whole(bottom, 2 * columns).clone().requires_grad_()
     h = linear.decode_top(as_whole(top, columns), level)
@@ -86,8 +86,9 @@ def test_the_slope_of_a_linear_decoder_is_its_gradient(
     # Pixels at the edges are repeated by the synthesis, which kernels know nothing of.
     inner = np.zeros((2 * rows, 2 * columns), bool)
     inner[2:-2, 2:-2] = True
-    found, expected = (x.reshape(*inner.shape, 40)[inner] for x in (slope, expected))
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    assert found.error == pytest.approx(float(error.detach()), rel=1e-4)
+    slope, expected = (x.reshape(*inner.shape, 40)[inner] for x in (found.slope, expected))
+    np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("level", [24, 64, 112])
@@ -105,7 +106,8 @@ def test_the_shipped_decoder_is_close_to_linear(shipped: CodecModel, level: int)
     assert shipped.bank is not None
     worth = codec.worth(shipped, level)
     look = Glance(shipped.transform, shipped.bank, pixels, at, level, worth, even, channels)
-    filter_, slope = look(top, bottom)
+    left = look(top, bottom)
+    filter_, slope = left.filter, left.slope
     with_filter = codec.with_filter(shipped, pixels, codes, level)
     assert (filter_ is None) == (with_filter.filter is None)
     if filter_ is not None:
@@ -147,7 +149,7 @@ def test_filters_that_do_harm_are_not_taken(shipped: CodecModel) -> None:
     pixels = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
     codes = codec.analyse(shipped, pixels, 112)
     assert codes.filter is None
-    harmful = codec.with_filter(shipped, pixels, replace(codes, ended=False), 112).filter
+    harmful = codec.with_filter(shipped, pixels, codes, 112).filter
     errors = []
     for filter_ in (None, harmful):
         decoded = codec.synthesise(shipped, replace(codes, filter=filter_), 64, 64, 112)

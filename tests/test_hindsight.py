@@ -60,7 +60,7 @@ def test_error_and_slope_are_those_of_the_whole_picture(
 
     look = hindsight.Hindsight(t, pixels, level, 1000.0, emphasis)
     last = finish if dimmed else None
-    found = look(partial(given, top), partial(given, bottom), last)
+    left, slope = look(partial(given, top), partial(given, bottom), last)
 
     vectors = as_whole(bottom, 2 * columns).clone().requires_grad_()
     h = t.decode_top(as_whole(top, columns), level)
@@ -72,10 +72,10 @@ def test_error_and_slope_are_those_of_the_whole_picture(
     if structure and min(width, height) >= 11:
         area = structure * 3 / 255**2 * width * height
         error = error + area * (1 - ms_ssim(image, original)).sum()
-    (slope,) = torch.autograd.grad(1000 * error, vectors)
-    expected = slope[0].flatten(1).T.numpy()
-    assert found.error == pytest.approx(1000 * float(error.detach()), rel=1e-4)
-    np.testing.assert_allclose(found.slope, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    (gradient,) = torch.autograd.grad(1000 * error, vectors)
+    expected = gradient[0].flatten(1).T.numpy()
+    assert left == pytest.approx(1000 * float(error.detach()), rel=1e-4)
+    np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_large_pictures_are_compared_in_parts(model: CodecModel) -> None:
@@ -87,7 +87,7 @@ def test_large_pictures_are_compared_in_parts(model: CodecModel) -> None:
     bottom = vectors_of(4 * rows * columns, t.config.bottom_latents, 2)
     nothing = np.zeros((len(bottom), 1), np.float32)
     look = hindsight.Hindsight(t, pixels, torch.tensor([1.0]), 1.0, nothing)
-    found = look(partial(given, top), partial(given, bottom), None)
+    left, _ = look(partial(given, top), partial(given, bottom), None)
     with torch.no_grad():
         h = t.decode_top(as_whole(top, columns), torch.tensor([1.0]))
         image = t.decode(as_whole(bottom, 2 * columns), h, torch.tensor([1.0])).clamp(0, 1)
@@ -96,18 +96,18 @@ def test_large_pictures_are_compared_in_parts(model: CodecModel) -> None:
             550 * 20 * float(1 - ms_ssim(image[:, :, :20, part], original[..., part]))
             for part in (slice(550), slice(550, 1100))
         ]
-    assert found.error == pytest.approx(100 * 3 / 255**2 * sum(halves), rel=1e-4)
+    assert left == pytest.approx(100 * 3 / 255**2 * sum(halves), rel=1e-4)
 
 
 def test_codes_are_better_with_hindsight() -> None:
     """Of a photo, by what they leave of it and bits together."""
     model = store.load_model()
-    begun = codec.begin(model, photo(), LEVEL)
-    blind = replace(begun, bottom=replace(begun.bottom, look=None))
-    look = begun.bottom.look
+    search = Search(passes=1)
+    begun = codec.begin(model, photo(), LEVEL, search)
+    look = begun.look
     assert look is not None
     costs = []
-    for each in (blind, begun):
-        codes = each.finish(model, Search(passes=1))
+    for each in (replace(begun, look=None), begun):
+        codes = each.finish(model, search)
         costs.append(sum(codec.cross_entropy(model, codes, LEVEL)) + look(codes.bottom).error)
     assert costs[1] < 0.995 * costs[0]

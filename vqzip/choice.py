@@ -25,7 +25,7 @@ from vqzip.layout import Ints
 from vqzip.threads import share
 
 if TYPE_CHECKING:
-    from vqzip.hindsight import Found
+    from vqzip.wiener import Coefficients
 
 HANDED = 1024
 """Positions that are gone through before their codes are passed on, the sink working meanwhile."""
@@ -45,6 +45,21 @@ FLATTEST, STEEPEST = 0.1, 2.0
 LEAST_WEIGHT = 1e-6
 """Of distortion: where it counts nothing, latents are moved as far as they may be."""
 
+
+@dataclass(frozen=True)
+class Found:
+    """What codes of both maps leave of a picture, seen from what it decodes to."""
+
+    error: float
+    """In bits: weighed squared errors, and what structure is lacking if that counts."""
+    slope: Floats
+    """(positions of the bottom map, channels): bits for a code unit more."""
+    filter: Coefficients | None
+    """The picture's filter, which is in the error; None if it has none."""
+
+
+Look = Callable[[list[Codes]], Found]
+"""What codes of the bottom map leave."""
 
 Started = dict[int, Doubles]
 """What positions of a run start from (`coding.start`), by the run's first step."""
@@ -84,13 +99,15 @@ class Latents:
     condition: Bytes | None
     emphasis: Floats
     """(positions, 1): how much distortion counts."""
-    look: Callable[[list[Codes]], Found] | None = None
-    """What codes leave of the picture, if that can be told."""
 
     def weight(self, search: Search) -> Floats:
         """Bits for a squared code unit of each channel, emphasis apart."""
         weight: Floats = self.code_map.distortion_weight(self.level) * np.float32(search.fidelity)
         return weight
+
+    def moved(self, shift: Floats) -> Latents:
+        """The same with other points, (positions, channels) away from these."""
+        return replace(self, points=self.points - shift.clip(-FARTHEST, FARTHEST))
 
     def distortion(self, codes: list[Codes], search: Search) -> float:
         """What codes leave of the latents, in bits."""
@@ -141,23 +158,36 @@ class _Run:
                 yield choice.codes[rows].reshape(-1), sums, choice.book.size
 
 
-def choose(
-    latents: Latents,
-    search: Search,
-    encoder: Encoder | None = None,
-    started: Started | None = None,
-) -> list[Codes]:
-    """Codes by distortion plus bits, appended to a stream if there is one.
-
-    What is `started` is kept for the next choice for the same map.
-    """
+def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> list[Codes]:
+    """Codes by distortion plus bits, appended to a stream if there is one."""
     if search.by_bits and not search.passes:
-        return _walk(latents, search, encoder, started)
-    codes = _best(latents, search) if search.by_bits else _nearest(latents)
+        return _walk(latents, search, encoder)
+    codes = _best(latents, search, None)[0] if search.by_bits else _nearest(latents)
+    _append(latents, codes, encoder)
+    return codes
+
+
+def choose_looking(
+    latents: Latents, search: Search, look: Look, encoder: Encoder | None = None
+) -> tuple[list[Codes], Found]:
+    """The same of the bottom map, with a look at what codes decode to before the last choice."""
+    if search.passes:
+        codes, found = _best(latents, search, look)
+        assert found is not None
+        _append(latents, codes, encoder)
+        return codes, found
+    started: Started = {}
+    first = _walk(latents, search, None, started)
+    found = look(first)
+    moved = latents.moved(NEARER * _away(latents, first, found, search))
+    return _walk(moved, search, encoder, started), found
+
+
+def _append(latents: Latents, codes: list[Codes], encoder: Encoder | None) -> None:
+    """Codes that are chosen, to a stream if there is one."""
     if encoder is not None:
         given = latents.shape, latents.level, latents.condition
         codemap.encode(latents.code_map, codes, *given, encoder)
-    return codes
 
 
 def _walk(
@@ -189,7 +219,7 @@ def _walk(
     return [codemap.in_place(c, places) for c in codes]
 
 
-def _best(latents: Latents, search: Search) -> list[Codes]:
+def _best(latents: Latents, search: Search, look: Look | None) -> tuple[list[Codes], Found | None]:
     """The best codes of several passes, which learn from those before what codes cost later.
 
     Latents are moved against the gradient of that: `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`,
@@ -207,26 +237,20 @@ def _best(latents: Latents, search: Search) -> list[Codes]:
     for known in range(search.passes + 1):
         counter = Counter()
         codes = _walk(moved, search, counter)
-        found = None if latents.look is None else latents.look(codes)
+        found = None if look is None else look(codes)
         left = latents.distortion(codes, search) if found is None else found.error * search.fidelity
         cost = counter.bits + left
         if best is None or cost < least:
-            best, least = codes, cost
+            best, least = (codes, found), cost
         if known < search.passes:
             costs = ahead.costs(codes, latents.shape, latents.condition)[:, :channels]
             step = costs * (half / latents.emphasis)
             if found is not None:
-                step += _away(latents, codes, found.slope, search)
+                step += _away(latents, codes, found, search)
             shift += (step - shift) / (known + 2)
-            moved = replace(latents, points=points - shift.clip(-FARTHEST, FARTHEST))
+            moved = latents.moved(shift)
     assert best is not None
     return best
-
-
-def closer(latents: Latents, codes: list[Codes], slope: Floats, search: Search) -> Latents:
-    """Latents on their way to where the picture is best, as codes and its slope at them tell."""
-    shift = NEARER * _away(latents, codes, slope, search)
-    return replace(latents, points=latents.points - shift.clip(-FARTHEST, FARTHEST))
 
 
 def _least_weight(latents: Latents, search: Search) -> Floats:
@@ -235,14 +259,14 @@ def _least_weight(latents: Latents, search: Search) -> Floats:
     return np.maximum(weight, LEAST_WEIGHT)
 
 
-def _away(latents: Latents, codes: list[Codes], slope: Floats, search: Search) -> Floats:
+def _away(latents: Latents, codes: list[Codes], found: Found, search: Search) -> Floats:
     """How far latents are from where the picture is best, (positions, channels).
 
-    `slope` is that of its error by the code vectors.  Its curvature is what their distance from the
-    latents explains of that, channel by channel: not far from the weights of errors.
+    The curvature of its error is what the distance of code vectors from the latents explains of its
+    slope, channel by channel: not far from the weights of errors.
     """
     weight = _least_weight(latents, search)
-    slope = slope[:, : len(weight)] * np.float32(search.fidelity) / latents.emphasis
+    slope = found.slope[:, : len(weight)] * np.float32(search.fidelity) / latents.emphasis
     vectors = latents.code_map.vectors(codes, latents.level)[:, : len(weight)]
     off = vectors * np.float32(1 / CODEWORD_ONE) - latents.points
     explained = np.einsum("pc,pc->c", slope, off, dtype=np.float64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from vqzip import bands, codemap
 from vqzip.bands import Pixels, Positions, Vectors
-from vqzip.choice import Latents, Search, Started, choose, closer
+from vqzip.choice import Found, Latents, Look, Search, choose, choose_looking
 from vqzip.codemap import CodeMap, CodeSource
 from vqzip.coder import Decoder, Encoder
 from vqzip.entropy import Codes as CodeArray
@@ -22,11 +21,8 @@ from vqzip.glance import Glance
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
 from vqzip.threads import each, products_on_one_thread
 from vqzip.vqvae import TOP_STRIDE, Transform
-from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
+from vqzip.wiener import Coefficients, FilterBank, Statistics
 from vqzip.windows import LARGE, Window, windows
-
-if TYPE_CHECKING:
-    from vqzip.hindsight import Found
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
@@ -57,8 +53,6 @@ class Codes:
     top: list[CodeArray]
     bottom: list[CodeArray]
     filter: Coefficients | None = None
-    ended: bool = False
-    """Whether the filter is chosen: None is no filter then."""
 
     @property
     def bottom_shape(self) -> tuple[int, int]:
@@ -118,22 +112,20 @@ class Begun:
     shape: tuple[int, int]  # of the top map
     top: list[CodeArray]
     bottom: Latents
-    glance: Callable[[list[CodeArray]], tuple[Coefficients | None, Floats]] | None = None
-    """The filter that codes would have, and how the picture's error changes with them."""
+    filtered: Callable[[Codes], Codes]
+    """Codes with a filter for the picture."""
+    look: Look | None = None
+    """What codes of the bottom map leave of the picture, if it is to be looked at."""
 
     def finish(
         self, model: CodecModel, search: Search = DEFAULT, encoder: Encoder | None = None
     ) -> Codes:
         """Codes of both maps; those of the bottom map are appended to a stream if there is one."""
         latents = replace(self.bottom, code_map=model.bottom)
-        if self.glance is None or search.passes:
-            return Codes(self.shape, self.top, choose(latents, search, encoder))
-        started: Started = {}
-        first = choose(latents, search, None, started)
-        filter_, slope = self.glance(first)
-        better = closer(latents, first, slope, search)
-        codes = choose(better, search, encoder, started)
-        return Codes(self.shape, self.top, codes, filter_, True)
+        if self.look is None:
+            return self.filtered(Codes(self.shape, self.top, choose(latents, search, encoder)))
+        codes, found = choose_looking(latents, search, self.look, encoder)
+        return Codes(self.shape, self.top, codes, found.filter)
 
 
 def begin(
@@ -149,19 +141,21 @@ def begin(
     coarse, fine = analysis.error_weights() if search.by_bits else (EVEN, EVEN)
     points = analysis.top_latent(model.top.coded(level))
     top = choose(Latents(model.top, points, shape, level, None, coarse), search, encoder)
-    points = analysis.bottom_latent(_vectors(model.top, top, level), model.bottom.coded(level))
+    above, coded = _vectors(model.top, top, level), model.bottom.coded(level)
     given = level, _condition(model, top, shape, level), fine
-    look = partial(_look, model, pixels, shape, top, level, fine, search)
-    latents = Latents(model.bottom, points, _double(shape), *given, look)
-    if model.bank is None or not search.filters or search.passes or shape[0] * shape[1] > LARGE:
-        return Begun(shape, top, latents)
-    tensor, coded = _level(model, level), model.bottom.coded(level)
-    picture = model.transform, model.bank, pixels, tensor, level
-    glance = Glance(*picture, worth(model, level), fine, coded)
-    above = _vectors(model.top, top, level)
-    return Begun(
-        shape, top, latents, lambda codes: glance(above, _vectors(model.bottom, codes, level))
-    )
+    latents = Latents(model.bottom, analysis.bottom_latent(above, coded), _double(shape), *given)
+    filtered = partial(with_filter, model, pixels, level=level, search=search)
+    look: Look | None = None
+    if search.passes:
+        look = partial(_look, model, pixels, shape, top, level, fine, filtered)
+    elif model.bank is not None and search.filters and shape[0] * shape[1] <= LARGE:
+        picture = pixels, _level(model, level), level, worth(model, level), fine
+        glance = Glance(model.transform, model.bank, *picture, coded)
+
+        def look(codes: list[CodeArray]) -> Found:
+            return glance(above, _vectors(model.bottom, codes, level))
+
+    return Begun(shape, top, latents, filtered, look)
 
 
 def _look(
@@ -171,23 +165,22 @@ def _look(
     top: list[CodeArray],
     level: int,
     emphasis: Floats,
-    search: Search,
+    filtered: Callable[[Codes], Codes],
     bottom: list[CodeArray],
 ) -> Found:
     """What codes leave of a picture, the filter that they would have being in it."""
     from vqzip.hindsight import Hindsight
 
-    codes = with_filter(model, pixels, Codes(shape, top, bottom), level, search)
+    codes = filtered(Codes(shape, top, bottom))
     above, below = (_vectors(m, c, level) for m, c in _maps(model, codes))
     look = Hindsight(model.transform, pixels, _level(model, level), worth(model, level), emphasis)
-    return look(above, below, _ending(model, codes, level))
+    return Found(*look(above, below, _ending(model, codes, level)), codes.filter)
 
 
 @products_on_one_thread()
 def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAULT) -> Codes:
     """Pixels (H, W, 3) to codes."""
-    codes = begin(model, pixels, level, search).finish(model, search)
-    return with_filter(model, pixels, codes, level, search)
+    return begin(model, pixels, level, search).finish(model, search)
 
 
 def statistics(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> Statistics:
@@ -196,8 +189,7 @@ def statistics(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> S
     at, (rows, columns) = _level(model, level), codes.shape
 
     def of(window: Window) -> Statistics:
-        image = window.synthesise(model.transform, top, bottom, columns, at)
-        return Statistics.of(*window.compared(image, pixels, REACH))
+        return Statistics.of(*window.beside(pixels, model.transform, top, bottom, columns, at))
 
     found = bands.each_on_one_thread(of, windows(rows, columns, model.transform))
     return Statistics.joined(found)
@@ -212,7 +204,7 @@ def with_filter(
     model: CodecModel, pixels: Pixels, codes: Codes, level: int, search: Search = DEFAULT
 ) -> Codes:
     """Codes with the filter that is best for pixels (H, W, 3), if the model has filters."""
-    if model.bank is None or not search.filters or codes.ended:
+    if model.bank is None or not search.filters:
         return codes
     height, width, _ = pixels.shape
     found, bits = statistics(model, pixels, codes, level), worth(model, level) * height * width
@@ -322,7 +314,7 @@ def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAU
     """Pixels (H, W, 3) to a code stream at a position of the quality scale."""
     encoder = Encoder()
     codes = begin(model, pixels, level, search, encoder).finish(model, search, encoder)
-    return _finish(model, encoder, with_filter(model, pixels, codes, level, search))
+    return _finish(model, encoder, codes)
 
 
 @products_on_one_thread()

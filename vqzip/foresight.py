@@ -95,11 +95,21 @@ class Foresight:
         self._spatial = [_layer(layer, 1) for layer in prior.spatial]
         self._pointwise = [_layer(layer) for layer in prior.pointwise]
         self._to_slices = _layer(prior.to_slices)
-        self._previous = [_layer(layer) for layer in prior.previous]
+        self._previous = self._all_previous()
         self._heads = [_layer(layer) for layer in prior.heads]
         self._unit = _channels(prior.unit[level] * 2.0**-UNIT_SHIFT)
         self._log_scale = _channels(prior.log_scale[level])
         self._precision = _real(prior.precision)
+
+    def _all_previous(self) -> _Layer:
+        """What all slices see of those before them, as one layer."""
+        prior = self._prior
+        weight = torch.zeros(prior.shares[-1].stop, prior.channels, 1, 1)
+        bias = torch.zeros(len(weight))
+        for share, start, layer in zip(prior.shares, prior.starts, prior.previous, strict=False):
+            if start:
+                weight[share, :start], bias[share] = _layer(layer)
+        return weight, bias
 
     def costs(self, codes: list[Codes], shape: tuple[int, int], condition: Bytes | None) -> Floats:
         """Bits that all codes cost more for a code unit more, (positions, channels)."""
@@ -143,15 +153,15 @@ class Foresight:
             f = f + _convolve(condition, self._condition)
         for spatial, pointwise in zip(self._spatial, self._pointwise, strict=True):
             f = f + _convolve(_active(_convolve(_active(f), spatial)), pointwise)
-        hidden = _convolve(_active(f), self._to_slices)
-        return [self._slice(i, hidden, x) for i in range(len(self._books))]
+        u = _convolve(_active(f), self._to_slices) + _convolve(x, self._previous)
+        parts = torch.split(
+            _active(u), [share.stop - share.start for share in self._prior.shares], 1
+        )
+        return [self._slice(i, part) for i, part in enumerate(parts)]
 
-    def _slice(self, i: int, hidden: Tensor, x: Tensor) -> Tensor:
+    def _slice(self, i: int, u: Tensor) -> Tensor:
         start, end = (int(place) for place in self._prior.starts[i : i + 2])
-        u = hidden[:, self._prior.shares[i]]
-        if start:
-            u = u + _convolve(x[:, :start], self._previous[i])
-        y = _convolve(_active(u), self._heads[i]) * 2.0**ACTIVATION_SHIFT
+        y = _convolve(u, self._heads[i]) * 2.0**ACTIVATION_SHIFT
         y = y.reshape(1, end - start, 4, *y.shape[2:]).clamp(-HEAD_MAX, HEAD_MAX)
         mean = (y[:, :, 0] * self._unit[start:end]).clamp(-MEAN_MAX, MEAN_MAX)
         weight = self._weight(y[:, :, 1] + self._log_scale[start:end])

@@ -3,7 +3,8 @@
 The decoder is close to linear: what a unit more in a channel does to the picture is much the same
 wherever it is.  These kernels are found by decoding single units, and what is off in a decoded
 picture, seen through them, tells which way codes were off (`choice.py` says what becomes of it).
-That is as good as the decoder's own gradient, and takes next to no time.
+For a first look that is as good as the decoder's own gradient (`hindsight.py`), and it takes next
+to no time.
 
 Only the encoder has it; of pictures that `windows.py` has all of.
 """
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqzip.bands import Pixels, Vectors, each_on_one_thread
+from vqzip.choice import Found
 from vqzip.integer import Floats
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
 from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
@@ -33,9 +35,6 @@ BLOCKS = 3
 BEYOND = BLOCKS // 2
 """Positions that kernels look beyond their own."""
 
-PROBED = 7
-"""Rows and columns of the maps that are decoded to find a kernel."""
-
 _RATIO = TOP_STRIDE // BOTTOM_STRIDE
 
 
@@ -46,22 +45,36 @@ def kernels(transform: Transform, position: float, channels: int) -> Tensor:
 
     `position` is the level, in an otherwise grey picture.
     """
-    top = (PROBED + 1) // _RATIO
+    top = (BLOCKS + 1) // _RATIO
 
     def of(some: slice) -> Tensor:
         count = some.stop - some.start
-        level = torch.full((count,), position)
-        h = transform.decode_top(torch.zeros(count, transform.config.top_latents, top, top), level)
-        vectors = torch.zeros(count, transform.config.bottom_latents, PROBED, PROBED)
-        vectors[range(count), range(some.start, some.stop), PROBED // 2, PROBED // 2] = UNIT
-        h = h[:, :, :PROBED, :PROBED]
-        more, less = (transform.decode(x, h, level) for x in (vectors, -vectors))
-        first = (PROBED - BLOCKS) // 2 * BOTTOM_STRIDE
-        inside = slice(first, first + BLOCKS * BOTTOM_STRIDE)
-        return (more - less)[:, :, inside, inside] / (2 * UNIT)
+        level = torch.full((count + 1,), position)
+        h = transform.decode_top(
+            torch.zeros(count + 1, transform.config.top_latents, top, top), level
+        )
+        vectors = torch.zeros(count + 1, transform.config.bottom_latents, BLOCKS, BLOCKS)
+        vectors[range(count), range(some.start, some.stop), BEYOND, BEYOND] = UNIT
+        images = transform.decode(vectors, h[:, :, :BLOCKS, :BLOCKS], level)
+        return (images[:-1] - images[-1:]) / UNIT
 
     middle = channels // 2
     return torch.cat(each_on_one_thread(of, [slice(0, middle), slice(middle, channels)]))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a window tells.
+
+    Attributes:
+        error: Weighed squared errors, in bits.
+        gain: By how much the filter lessens the squared error.
+        slope: Of the error, by its positions and those around (h, w, channels).
+    """
+
+    error: float
+    gain: float
+    slope: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,66 +101,72 @@ class Glance:
     emphasis: Floats
     channels: int
 
-    def __call__(self, top: Vectors, bottom: Vectors) -> tuple[Coefficients | None, Floats]:
-        """The filter that code vectors of both maps would have, and the error's slope by them.
-
-        In bits for a code unit more, (positions of the bottom map, channels).
-        """
+    def __call__(self, top: Vectors, bottom: Vectors) -> Found:
+        """What code vectors of both maps leave, structure apart."""
         rows, columns = (-(-side // TOP_STRIDE) for side in self.pixels.shape[:2])
         every = windows(rows, columns, self.transform)
         response = kernels(self.transform, float(self.level), self.channels)
 
         def decoded(window: Window) -> tuple[tuple[Tensor, Tensor], Statistics]:
-            image = window.synthesise(self.transform, top, bottom, columns, self.level)
-            pair = window.compared(image, self.pixels, REACH)
+            pair = window.beside(self.pixels, self.transform, top, bottom, columns, self.level)
             return pair, Statistics.of(*pair)
 
         pairs, found = zip(*each_on_one_thread(decoded, every), strict=True)
         bits = self.worth * self.pixels.shape[0] * self.pixels.shape[1]
         filter_ = self.bank.fit(Statistics.joined(list(found)), self.position, bits)
 
-        def looked_at(each: tuple[Window, tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
-            """The slope, and by how much the filter lessens the squared error."""
-            window, (image, original) = each
-            ended = image
-            if filter_ is not None:
-                ended = self.bank.filtered(image[None], filter_, self.position)[0].clamp_(0, 1)
-            before, after = (float(F.mse_loss(x, original)) for x in (image, ended))
-            return self._slope(window, ended - original, columns, response), before - after
+        def looked_at(each: tuple[Window, tuple[Tensor, Tensor]]) -> _Part:
+            return self._part(*each, filter_, columns, response)
 
         windowed = list(zip(every, pairs, strict=True))
-        parts, gains = zip(*each_on_one_thread(looked_at, windowed), strict=True)
-        if sum(gains) < 0:
+        parts = each_on_one_thread(looked_at, windowed)
+        if sum(part.gain for part in parts) < 0:
             # Where the decoder fails, as for a chessboard of pixels, filters are so strong that
             # they do harm where they were not looked at.
             filter_ = None
-            parts, _ = zip(*each_on_one_thread(looked_at, windowed), strict=True)
+            parts = each_on_one_thread(looked_at, windowed)
         height, width = (_RATIO * side + 2 * BEYOND for side in (rows, columns))
         slope = torch.zeros(height, width, self.channels)
         for window, part in zip(every, parts, strict=True):
             y, x = _RATIO * window.rows.start, _RATIO * window.columns.start
-            slope[y : y + part.shape[0], x : x + part.shape[1]] += part
+            slope[y : y + part.slope.shape[0], x : x + part.slope.shape[1]] += part.slope
         inside = slope[BEYOND:-BEYOND, BEYOND:-BEYOND].reshape(-1, self.channels)
-        return filter_, inside.numpy()
+        return Found(sum(part.error for part in parts), inside.numpy(), filter_)
 
-    def _slope(self, window: Window, off: Tensor, columns: int, response: Tensor) -> Tensor:
-        """What a window is off (3, h, w) says of its positions and those around (h', w', channels).
+    def _part(
+        self,
+        window: Window,
+        pair: tuple[Tensor, Tensor],
+        filter_: Coefficients | None,
+        columns: int,
+        response: Tensor,
+    ) -> _Part:
+        """What a window's image and the same of the picture tell, (3, h, w) each.
 
         `REACH` pixels around the window are given, where there are so many.
         """
+        image, original = pair
+        ended, gain = image, 0.0
+        if filter_ is not None:
+            ended = self.bank.filtered(image[None], filter_, self.position)[0].clamp_(0, 1)
+            before, after = (float(F.mse_loss(x, original)) for x in (image, ended))
+            gain = before - after
         top, left = (REACH if band.start else 0 for band in (window.rows, window.columns))
         rows, width = (
             slice(_RATIO * band.start, _RATIO * band.stop) for band in (window.rows, window.columns)
         )
         emphasis = self.emphasis.reshape(-1, _RATIO * columns)[rows, width]
-        weights = 2 * self.worth * torch.from_numpy(np.ascontiguousarray(emphasis))
+        weights = self.worth * torch.from_numpy(np.ascontiguousarray(emphasis))
         height, length = (BOTTOM_STRIDE * size for size in weights.shape)
-        off = off[:, top:, left:][:, :height, :length]
+        off = (ended - original)[:, top:, left:][:, :height, :length]
         margin = 2 * BEYOND * BOTTOM_STRIDE
         right, below = length - off.shape[2] + margin, height - off.shape[1] + margin
         padded = F.pad(off, (margin, right, margin, below))
         # As a 3x3 convolution of blocks it takes a third of the time.
         blocks, kernel = (F.pixel_unshuffle(x, BOTTOM_STRIDE) for x in (padded[None], response))
-        blocks = blocks * F.pad(weights, (2 * BEYOND,) * 4)
-        blocks, kernel = (x.contiguous(memory_format=torch.channels_last) for x in (blocks, kernel))
-        return F.conv2d(blocks, kernel)[0].permute(1, 2, 0)
+        weighed = blocks * F.pad(weights, (2 * BEYOND,) * 4)
+        error = float((blocks * weighed).sum())
+        weighed, kernel = (
+            x.contiguous(memory_format=torch.channels_last) for x in (2 * weighed, kernel)
+        )
+        return _Part(error, gain, F.conv2d(weighed, kernel)[0].permute(1, 2, 0))

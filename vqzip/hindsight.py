@@ -47,16 +47,6 @@ Finish = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What codes leave."""
-
-    error: float
-    """Weighed squared errors and structure, in bits."""
-    slope: Floats
-    """(positions of the bottom map, channels): bits for a code unit more."""
-
-
-@dataclass(frozen=True)
 class Hindsight:
     """A picture, and how much its errors count."""
 
@@ -68,8 +58,10 @@ class Hindsight:
     emphasis: Floats
     """(positions of the bottom map, 1): how much squared errors count there."""
 
-    def __call__(self, top: Vectors, bottom: Vectors, finish: Finish | None) -> Found:
-        """What the code vectors of both maps leave of the picture."""
+    def __call__(
+        self, top: Vectors, bottom: Vectors, finish: Finish | None
+    ) -> tuple[float, Floats]:
+        """The error that the code vectors of both maps leave, and its slope, as in `Found`."""
         rows, columns = (-(-side // TOP_STRIDE) for side in self.pixels.shape[:2])
         halo = synthesis_halo(self.transform.config) + int(finish is not None)
 
@@ -86,7 +78,7 @@ class Hindsight:
             error += left
             slope[band.first * positions : band.last * positions] += part
         assert slope is not None
-        return Found(error, slope)
+        return error, slope
 
     def _band(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vqzip.bands import Band, Pixels, Vectors, as_map, synthesis_halo
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
+from vqzip.wiener import REACH
 
 LARGE = 2**14  # positions of the top map, four megapixels
 PART = 2**11  # positions of a window of a smaller picture
@@ -37,6 +38,22 @@ class Window:
         """Its positions, halo included, in a map `scale` times as fine as one of `columns`."""
         y, x = (scale * b.first + np.arange(scale * (b.last - b.first)) for b in self._sides())
         return (y[:, None] * scale * columns + x).ravel()
+
+    def beside(
+        self,
+        pixels: Pixels,
+        transform: Transform,
+        top: Vectors,
+        bottom: Vectors,
+        columns: int,
+        level: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What code vectors of both maps decode to, and the same of the picture (H, W, 3).
+
+        Images (3, h, w) of the window and the pixels around it that filters look at.
+        """
+        image = self.synthesise(transform, top, bottom, columns, level)
+        return self.compared(image, pixels, REACH)
 
     def synthesise(
         self, transform: Transform, top: Vectors, bottom: Vectors, columns: int, level: Tensor
