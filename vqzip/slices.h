@@ -1,0 +1,239 @@
+/* The layers of a slice and its codebooks: what coding.Slice and entropy.CodebookTable do. */
+
+typedef struct {
+    const Linear *previous, *head;
+    const double *low, *high, *tail, *unit, *precision;
+    int64_t channels, start; /* start: of its share of the hidden columns */
+} Slice;
+
+typedef struct {
+    const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
+    int64_t groups, size, dim;
+} Book;
+
+/* Positions whose codewords a slice looks at: what is known of them. */
+typedef struct {
+    const double *hidden;
+    const int8_t *seen;
+    int64_t hidden_width, seen_width;
+} Known;
+
+INLINE Known known_from(Known known, int64_t n)
+{
+    known.hidden += n * known.hidden_width;
+    known.seen += n * known.seen_width;
+    return known;
+}
+
+/* Room for a slice's work on BATCH positions. */
+typedef struct {
+    float *in, *sums;
+    double *features, *logits, *terms, *close;
+    int32_t *entries;
+} Scratch;
+
+INLINE size_t scratch_bytes(const Slice *slice, const Book *book)
+{
+    const int64_t before = slice->previous->inputs, inner = slice->previous->outputs;
+    const int64_t widest = padded(larger(inner, 4 * slice->channels));
+    const int64_t size = padded_doubles(book->size);
+    const int64_t floats_needed = BATCH * (larger(before, inner) + widest);
+    const int64_t doubles_needed = BATCH * (4 * slice->channels + 2 * book->dim + 2 * size);
+    return (size_t)doubles_needed * sizeof(double) + (size_t)floats_needed * sizeof(float) +
+           (size_t)size * sizeof(int32_t);
+}
+
+INLINE Scratch scratch_at(const Slice *slice, const Book *book, void *room)
+{
+    const int64_t before = slice->previous->inputs, inner = slice->previous->outputs;
+    const int64_t widest = padded(larger(inner, 4 * slice->channels));
+    const int64_t size = padded_doubles(book->size);
+    Scratch s;
+    s.features = room;
+    s.logits = s.features + BATCH * 4 * slice->channels;
+    s.close = s.logits + BATCH * size;
+    s.terms = s.close + BATCH * size;
+    s.in = (float *)(s.terms + BATCH * 2 * book->dim);
+    s.sums = s.in + BATCH * larger(before, inner);
+    s.entries = (int32_t *)(s.sums + BATCH * widest);
+    return s;
+}
+
+/* Features (rows, channels, 4) of a slice for the batch that begins at `first`; returns its rows. */
+INLINE int64_t find_features(const Slice *slice, Known known, int64_t first, int64_t count,
+                             const Scratch *s)
+{
+    const int64_t rows = batch(first, count);
+    known = known_from(known, first);
+    const Linear *previous = slice->previous, *head = slice->head;
+    const int64_t before = previous->inputs, inner = previous->outputs;
+    const int64_t numbers = 4 * slice->channels;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < before; i++)
+            s->in[r * before + i] = known.seen[r * known.seen_width + i];
+    product(previous, s->in, whole(rows), s->sums);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t o = 0; o < inner; o++)
+            s->in[r * inner + o] =
+                activation(known.hidden[r * known.hidden_width + slice->start + o] * 0x1p-5 +
+                           s->sums[r * padded(inner) + o] * previous->scale[o] + previous->offset[o]);
+    product(head, s->in, whole(rows), s->sums);
+    for (int64_t r = 0; r < rows; r++) {
+        double *features = s->features + r * numbers;
+        for (int64_t o = 0; o < numbers; o++)
+            features[o] = clamp(floor(s->sums[r * padded(numbers) + o] * head->scale[o] +
+                                      head->offset[o]),
+                                slice->low[o], slice->high[o]) *
+                          slice->tail[o];
+        for (int64_t c = 0; c < slice->channels; c++, features += 4) {
+            const double precision = slice->precision[(int32_t)features[1]];
+            const double mean = clamp(floor(features[0] * slice->unit[c] + 0.5), -0x1p15, 0x1p15);
+            features[0] = mean * precision * 2;
+            features[1] = precision;
+        }
+    }
+    return rows;
+}
+
+/* Logits (rows, padded size) of a group. */
+INLINE void find_logits(const Slice *slice, const Book *book, int64_t group, int64_t rows,
+                        const Scratch *s)
+{
+    const int64_t inputs = 4 * book->dim, size = padded_doubles(book->size);
+    const double *phi = book->phi + group * (inputs + 1) * size;
+    for (int64_t r = 0; r < whole(rows); r++)
+        memcpy(s->logits + r * size, phi + inputs * size, (size_t)size * sizeof(double));
+    add_product(phi, inputs, book->size, s->features + group * inputs, 4 * slice->channels, whole(rows),
+                s->logits);
+}
+
+INLINE double largest_of(const double *numbers, int64_t count)
+{
+    double largest = numbers[0];
+    for (int64_t k = 1; k < count; k++)
+        largest = numbers[k] > largest ? numbers[k] : largest;
+    return largest;
+}
+
+/* What codes are chosen by, and what is found of them; NULL is what is not wanted.
+ *
+ * Without slopes, codes are given. */
+typedef struct {
+    const double *table; /* of exponentials; the entry `last` is for all beyond */
+    int64_t last;
+    const double *slopes, *squares; /* (count, channels), of the error */
+    double rarest;                  /* logit that there is below the largest at least */
+    double *weights;                /* (count * groups, size) */
+    double *sums;                   /* (count * groups, SUMS), of weights: of those before the code,
+                                       its own, and of all */
+    int32_t *codes;                 /* (count, groups), the first of those that are equal */
+} Wanted;
+
+INLINE Wanted wanted_from(Wanted wanted, const Slice *slice, const Book *book, int64_t n)
+{
+    if (wanted.slopes) {
+        wanted.slopes += n * slice->channels;
+        wanted.squares += n * slice->channels;
+    }
+    if (wanted.codes)
+        wanted.codes += n * book->groups;
+    if (wanted.weights)
+        wanted.weights += n * book->groups * book->size;
+    if (wanted.sums)
+        wanted.sums += n * book->groups * SUMS;
+    return wanted;
+}
+
+INLINE void find_weights(const double *logits, double largest, int64_t size, const Wanted *wanted,
+                         int32_t *entries, double *out)
+{
+    const double end = (double)wanted->last;
+    for (int64_t k = 0; k < size; k++) {
+        const double below = largest - logits[k];
+        entries[k] = (int32_t)(below < end ? below : end);
+    }
+    for (int64_t k = 0; k < size; k++)
+        out[k] = wanted->table[entries[k]];
+}
+
+INLINE void find_sums(const double *weights, int64_t size, int32_t code, double *sums)
+{
+    double before = 0, all = 0;
+    for (int64_t k = 0; k < code; k++)
+        before += weights[k];
+    for (int64_t k = 0; k < size; k++)
+        all += weights[k];
+    sums[0] = before;
+    sums[1] = weights[code];
+    sums[2] = all;
+}
+
+/* Code of the largest sum of closeness, which is changed, and logit. */
+INLINE int32_t best_of(const double *logits, double largest, int64_t size, double rarest,
+                       double *close)
+{
+    for (int64_t k = 0; k < size; k++) {
+        const double likely = logits[k] - largest;
+        close[k] += likely < rarest ? rarest : likely;
+    }
+    const double most = largest_of(close, size);
+    int32_t best = 0;
+    while (close[best] != most)
+        best++;
+    return best;
+}
+
+/* Minus squared errors (rows, padded size) of a group's codewords, up to a constant. */
+INLINE void find_closeness(const Slice *slice, const Book *book, int64_t group, int64_t first,
+                           int64_t rows, Wanted wanted, const Scratch *s)
+{
+    const int64_t size = padded_doubles(book->size), dim = book->dim, terms = 2 * dim;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t d = 0; d < dim; d++) {
+            const int64_t channel = (first + r) * slice->channels + group * dim + d;
+            s->terms[r * terms + 2 * d] = wanted.slopes[channel];
+            s->terms[r * terms + 2 * d + 1] = wanted.squares[channel];
+        }
+    memset(s->close, 0, (size_t)(BATCH * size) * sizeof(double));
+    add_product(book->squares + group * terms * size, terms, book->size, s->terms, terms, whole(rows),
+                s->close);
+}
+
+TUNED static void run_slice(const Slice *slice, const Book *book, Known known, int64_t count,
+                            Wanted wanted, Scratch s)
+{
+    const int64_t size = padded_doubles(book->size);
+    for (int64_t n = 0; n < count; n += BATCH) {
+        const int64_t rows = find_features(slice, known, n, count, &s);
+        for (int64_t g = 0; g < book->groups; g++) {
+            find_logits(slice, book, g, rows, &s);
+            if (wanted.slopes)
+                find_closeness(slice, book, g, n, rows, wanted, &s);
+            for (int64_t r = 0; r < rows; r++) {
+                const int64_t row = (n + r) * book->groups + g;
+                const double *logits = s.logits + r * size;
+                const double largest = largest_of(logits, book->size);
+                if (wanted.weights)
+                    find_weights(logits, largest, book->size, &wanted, s.entries,
+                                 wanted.weights + row * book->size);
+                double *close = s.close + r * size;
+                if (wanted.slopes)
+                    wanted.codes[row] = best_of(logits, largest, book->size, wanted.rarest, close);
+                if (wanted.sums) {
+                    find_weights(logits, largest, book->size, &wanted, s.entries, close);
+                    find_sums(close, book->size, wanted.codes[row], wanted.sums + row * SUMS);
+                }
+            }
+        }
+    }
+}
+
+INLINE void look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim,
+                    const int32_t *codes, int64_t count, int8_t *seen, int64_t seen_width,
+                    int64_t start)
+{
+    for (int64_t n = 0; n < count; n++)
+        for (int64_t g = 0; g < groups; g++)
+            memcpy(seen + n * seen_width + start + g * dim, table + (g * size + *codes++) * dim,
+                   (size_t)dim);
+}
