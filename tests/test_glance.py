@@ -17,7 +17,7 @@ from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.glance import Glance, kernels
 from vqzip.vqvae import Transform, TransformConfig
-from vqzip.wiener import FilterBank
+from vqzip.wiener import SPACING, FilterBank
 
 pytest_plugins = ["tiny_fixtures"]
 
@@ -144,15 +144,15 @@ def test_codes_that_were_looked_at_are_better(shipped: CodecModel, level: int) -
 
 
 def test_filters_that_do_harm_are_not_taken(shipped: CodecModel) -> None:
-    """Of a chessboard of pixels all coefficients are as large as they can be."""
-    y, x = np.mgrid[:64, :64]
+    """Of a chessboard whose squares are as wide as what is looked at is apart."""
+    y, x = np.mgrid[:96, :96] // SPACING
     pixels = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
     codes = codec.analyse(shipped, pixels, 112)
     assert codes.filter is None
     harmful = codec.with_filter(shipped, pixels, codes, 112).filter
     errors = []
     for filter_ in (None, harmful):
-        decoded = codec.synthesise(shipped, replace(codes, filter=filter_), 64, 64, 112)
+        decoded = codec.synthesise(shipped, replace(codes, filter=filter_), 96, 96, 112)
         errors.append(np.square(decoded - pixels.astype(float)).sum())
     assert harmful is not None
     assert errors[0] < errors[1]

@@ -18,7 +18,7 @@ from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.coder import Counter, Decoder, Encoder
 from vqzip.integer import Tensors
-from vqzip.wiener import REACH, TAPS, TERMS, FilterBank, Statistics
+from vqzip.wiener import REACH, SPACING, TAPS, TERMS, FilterBank, Statistics
 from vqzip.windows import Window
 
 pytest_plugins = ["tiny_fixtures"]
@@ -117,12 +117,12 @@ def test_statistics_are_those_of_the_terms_that_a_filter_is_linear_in(bank: Filt
     """Filtered, an image lacks what they say."""
     x, y = image(20, 30), image(20, 30, seed=1)
     found, coefficients = Statistics.of(x, y), np.array([2, -1, 0, 5, -3, 1], np.int32)
-    assert found.count == 7 * 12
+    assert found.count == 5 * 8
     f = np.tensordot(coefficients * bank.steps[9].astype(float), bank.kernels, 1)
     predicted = np.einsum("ct,tu,cu", f, found.products, f) - 2 * np.einsum(
         "ct,tc", f, found.wanted
     )
-    inner = slice(REACH, -REACH, 2)
+    inner = slice(REACH, -REACH, SPACING)
     before, after = (
         float((z - y)[:, inner, inner].double().square().sum()) / found.count
         for z in (x, bank.filtered(x[None], coefficients, 9)[0])
@@ -133,10 +133,10 @@ def test_statistics_are_those_of_the_terms_that_a_filter_is_linear_in(bank: Filt
 def test_statistics_of_parts_are_those_of_all_their_pixels() -> None:
     x, y = image(30, 16), image(30, 16, seed=1)
     whole = Statistics.of(x, y)
-    # Inner rows are 3 to 26: these parts have 3 to 12 and 13 to 26, and so the same ones of them.
-    parts = [Statistics.of(x[:, :16], y[:, :16]), Statistics.of(x[:, 10:], y[:, 10:])]
+    # Inner rows are 3 to 26: these parts have 3 to 11 and 12 to 26, and so the same ones of them.
+    parts = [Statistics.of(x[:, :15], y[:, :15]), Statistics.of(x[:, 9:], y[:, 9:])]
     joined = Statistics.joined([*parts, Statistics.of(x[:, :6], y[:, :6])])
-    assert joined.count == whole.count == 12 * 5
+    assert joined.count == whole.count == 8 * 4
     np.testing.assert_allclose(joined.products, whole.products, atol=1e-6)
     np.testing.assert_allclose(joined.wanted, whole.wanted, atol=1e-6)
 
@@ -171,9 +171,9 @@ def test_a_filter_costs_less_than_it_gains(bank: FilterBank, worth: float) -> No
     assert found is not None
     counter = Counter()
     bank.put(found, counter)
-    inner = slice(REACH, -REACH, 2)
+    inner = slice(REACH, -REACH, SPACING)
     before, after = (
-        float((z - y)[:, inner, inner].square().sum()) / 17**2
+        float((z - y)[:, inner, inner].square().sum()) / 12**2
         for z in (x, bank.filtered(x[None], found, 30)[0])
     )
     # A bit of these says that there is one.

@@ -121,8 +121,8 @@ class Glance:
         windowed = list(zip(every, pairs, strict=True))
         parts = each_on_one_thread(looked_at, windowed)
         if sum(part.gain for part in parts) < 0:
-            # Where the decoder fails, as for a chessboard of pixels, filters are so strong that
-            # they do harm where they were not looked at.
+            # Where the decoder fails, as for a chessboard of few pixels, filters are so strong
+            # that they do harm where they were not looked at.
             filter_ = None
             parts = each_on_one_thread(looked_at, windowed)
         height, width = (_RATIO * side + 2 * BEYOND for side in (rows, columns))

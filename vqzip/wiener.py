@@ -36,8 +36,11 @@ TAPS = tuple(
 )
 """Pixels of a diamond, one of each pair that lies opposite: (rows down, columns right)."""
 
-SPACING = 2
-"""Of the rows and columns that filters are found from: neighbours tell much the same."""
+SPACING = 3
+"""Of the rows and columns that filters are found from: neighbours tell much the same.
+
+It is odd, as an even one would see one half alone of what changes from pixel to pixel.
+"""
 
 OFFSET = 1 / 8
 """What stands for brightness itself, so that coefficients are alike."""
@@ -59,7 +62,7 @@ SWEEPS = 8
 
 
 def terms(image: Tensor) -> Tensor:
-    """What filters are linear in, (TERMS, n), of every other inner pixel of an image (3, H, W).
+    """What filters are linear in, (TERMS, n), of every third inner pixel of an image (3, H, W).
 
     The constant; each colour less 0.5; for each tap, each colour's two neighbours less twice
     itself; and products of colours less 0.5, with each other and with the detail, which is the
