@@ -17,7 +17,7 @@ from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.glance import Glance, kernels
 from vqzip.vqvae import Transform, TransformConfig
-from vqzip.wiener import SPACING, FilterBank
+from vqzip.wiener import SPACING, FilterBank, Statistics
 
 pytest_plugins = ["tiny_fixtures"]
 
@@ -149,7 +149,11 @@ def test_filters_that_do_harm_are_not_taken(shipped: CodecModel) -> None:
     pixels = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
     codes = codec.analyse(shipped, pixels, 112)
     assert codes.filter is None
-    harmful = codec.with_filter(shipped, pixels, codes, 112).filter
+    assert codec.with_filter(shipped, pixels, codes, 112).filter is None
+    seen = codec.decoded_windows(shipped, pixels, codes, 112)
+    found = Statistics.joined([each.statistics for each in seen])
+    assert shipped.bank is not None
+    harmful = shipped.bank.fit(found, 112, codec.worth(shipped, 112) * 96 * 96)
     errors = []
     for filter_ in (None, harmful):
         decoded = codec.synthesise(shipped, replace(codes, filter=filter_), 96, 96, 112)

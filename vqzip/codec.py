@@ -21,8 +21,8 @@ from vqzip.glance import Glance
 from vqzip.integer import CODEWORD_ONE, Bytes, Floats, Lift
 from vqzip.threads import each, products_on_one_thread
 from vqzip.vqvae import TOP_STRIDE, Transform
-from vqzip.wiener import Coefficients, FilterBank, Statistics
-from vqzip.windows import LARGE, Window, windows
+from vqzip.wiener import Coefficients, FilterBank
+from vqzip.windows import LARGE, Seen, find_filter, see
 
 POSITIONS_PER_BYTE = 256  # of the top map, at most, and as if a stream had some bytes more
 SPARE_BYTES = 64
@@ -183,16 +183,10 @@ def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFA
     return begin(model, pixels, level, search).finish(model, search)
 
 
-def statistics(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> Statistics:
-    """What the filter of a picture is found from: that of windows, decoded."""
+def decoded_windows(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> list[Seen]:
+    """What a filter is found from: windows of a picture beside what codes decode to."""
     top, bottom = (_vectors(m, c, level) for m, c in _maps(model, codes))
-    at, (rows, columns) = _level(model, level), codes.shape
-
-    def of(window: Window) -> Statistics:
-        return Statistics.of(*window.beside(pixels, model.transform, top, bottom, columns, at))
-
-    found = bands.each_on_one_thread(of, windows(rows, columns, model.transform))
-    return Statistics.joined(found)
+    return see(pixels, model.transform, top, bottom, _level(model, level))
 
 
 def worth(model: CodecModel, level: int) -> float:
@@ -207,8 +201,8 @@ def with_filter(
     if model.bank is None or not search.filters:
         return codes
     height, width, _ = pixels.shape
-    found, bits = statistics(model, pixels, codes, level), worth(model, level) * height * width
-    return replace(codes, filter=model.bank.fit(found, level, bits))
+    every, bits = decoded_windows(model, pixels, codes, level), worth(model, level) * height * width
+    return replace(codes, filter=find_filter(model.bank, every, level, bits)[0])
 
 
 def _maps(model: CodecModel, codes: Codes) -> tuple[tuple[CodeMap, list[CodeArray]], ...]:

@@ -23,8 +23,8 @@ from vqzip.bands import Pixels, Vectors, each_on_one_thread
 from vqzip.choice import Found
 from vqzip.integer import Floats
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
-from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
-from vqzip.windows import Window, windows
+from vqzip.wiener import REACH, FilterBank
+from vqzip.windows import Seen, Window, find_filter, see
 
 UNIT = 2.0
 """What kernels are found with, in code units: about as much as codes are off at low rates."""
@@ -63,21 +63,6 @@ def kernels(transform: Transform, position: float, channels: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What a window tells.
-
-    Attributes:
-        error: Weighed squared errors, in bits.
-        gain: By how much the filter lessens the squared error.
-        slope: Of the error, by its positions and those around (h, w, channels).
-    """
-
-    error: float
-    gain: float
-    slope: Tensor
-
-
-@dataclass(frozen=True)
 class Glance:
     """A picture (H, W, 3), and how much its errors count.
 
@@ -104,53 +89,31 @@ class Glance:
     def __call__(self, top: Vectors, bottom: Vectors) -> Found:
         """What code vectors of both maps leave, structure apart."""
         rows, columns = (-(-side // TOP_STRIDE) for side in self.pixels.shape[:2])
-        every = windows(rows, columns, self.transform)
         response = kernels(self.transform, float(self.level), self.channels)
-
-        def decoded(window: Window) -> tuple[tuple[Tensor, Tensor], Statistics]:
-            pair = window.beside(self.pixels, self.transform, top, bottom, columns, self.level)
-            return pair, Statistics.of(*pair)
-
-        pairs, found = zip(*each_on_one_thread(decoded, every), strict=True)
+        every = see(self.pixels, self.transform, top, bottom, self.level)
         bits = self.worth * self.pixels.shape[0] * self.pixels.shape[1]
-        filter_ = self.bank.fit(Statistics.joined(list(found)), self.position, bits)
+        filter_, images = find_filter(self.bank, every, self.position, bits)
 
-        def looked_at(each: tuple[Window, tuple[Tensor, Tensor]]) -> _Part:
-            return self._part(*each, filter_, columns, response)
+        def looked_at(each: tuple[Seen, Tensor]) -> tuple[float, Tensor]:
+            seen, image = each
+            return self._part(seen.window, image - seen.original, columns, response)
 
-        windowed = list(zip(every, pairs, strict=True))
-        parts = each_on_one_thread(looked_at, windowed)
-        if sum(part.gain for part in parts) < 0:
-            # Where the decoder fails, as for a chessboard of few pixels, filters are so strong
-            # that they do harm where they were not looked at.
-            filter_ = None
-            parts = each_on_one_thread(looked_at, windowed)
+        parts = each_on_one_thread(looked_at, list(zip(every, images, strict=True)))
         height, width = (_RATIO * side + 2 * BEYOND for side in (rows, columns))
         slope = torch.zeros(height, width, self.channels)
-        for window, part in zip(every, parts, strict=True):
-            y, x = _RATIO * window.rows.start, _RATIO * window.columns.start
-            slope[y : y + part.slope.shape[0], x : x + part.slope.shape[1]] += part.slope
+        for seen, (_, part) in zip(every, parts, strict=True):
+            y, x = _RATIO * seen.window.rows.start, _RATIO * seen.window.columns.start
+            slope[y : y + part.shape[0], x : x + part.shape[1]] += part
         inside = slope[BEYOND:-BEYOND, BEYOND:-BEYOND].reshape(-1, self.channels)
-        return Found(sum(part.error for part in parts), inside.numpy(), filter_)
+        return Found(sum(error for error, _ in parts), inside.numpy(), filter_)
 
     def _part(
-        self,
-        window: Window,
-        pair: tuple[Tensor, Tensor],
-        filter_: Coefficients | None,
-        columns: int,
-        response: Tensor,
-    ) -> _Part:
-        """What a window's image and the same of the picture tell, (3, h, w) each.
+        self, window: Window, off: Tensor, columns: int, response: Tensor
+    ) -> tuple[float, Tensor]:
+        """The error of a window, and its slope by positions, those around, too, (h', w', channels).
 
-        `REACH` pixels around the window are given, where there are so many.
+        `off` is what is off (3, h, w), in `REACH` pixels around it, too, where there are so many.
         """
-        image, original = pair
-        ended, gain = image, 0.0
-        if filter_ is not None:
-            ended = self.bank.filtered(image[None], filter_, self.position)[0].clamp_(0, 1)
-            before, after = (float(F.mse_loss(x, original)) for x in (image, ended))
-            gain = before - after
         top, left = (REACH if band.start else 0 for band in (window.rows, window.columns))
         rows, width = (
             slice(_RATIO * band.start, _RATIO * band.stop) for band in (window.rows, window.columns)
@@ -158,7 +121,7 @@ class Glance:
         emphasis = self.emphasis.reshape(-1, _RATIO * columns)[rows, width]
         weights = self.worth * torch.from_numpy(np.ascontiguousarray(emphasis))
         height, length = (BOTTOM_STRIDE * size for size in weights.shape)
-        off = (ended - original)[:, top:, left:][:, :height, :length]
+        off = off[:, top:, left:][:, :height, :length]
         margin = 2 * BEYOND * BOTTOM_STRIDE
         right, below = length - off.shape[2] + margin, height - off.shape[1] + margin
         padded = F.pad(off, (margin, right, margin, below))
@@ -169,4 +132,4 @@ class Glance:
         weighed, kernel = (
             x.contiguous(memory_format=torch.channels_last) for x in (2 * weighed, kernel)
         )
-        return _Part(error, gain, F.conv2d(weighed, kernel)[0].permute(1, 2, 0))
+        return error, F.conv2d(weighed, kernel)[0].permute(1, 2, 0)

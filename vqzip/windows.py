@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqzip.bands import Band, Pixels, Vectors, as_map, synthesis_halo
+from vqzip.bands import Band, Pixels, Vectors, as_map, each_on_one_thread, synthesis_halo
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
-from vqzip.wiener import REACH
+from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
 
 LARGE = 2**14  # positions of the top map, four megapixels
 PART = 2**11  # positions of a window of a smaller picture
@@ -38,22 +38,6 @@ class Window:
         """Its positions, halo included, in a map `scale` times as fine as one of `columns`."""
         y, x = (scale * b.first + np.arange(scale * (b.last - b.first)) for b in self._sides())
         return (y[:, None] * scale * columns + x).ravel()
-
-    def beside(
-        self,
-        pixels: Pixels,
-        transform: Transform,
-        top: Vectors,
-        bottom: Vectors,
-        columns: int,
-        level: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """What code vectors of both maps decode to, and the same of the picture (H, W, 3).
-
-        Images (3, h, w) of the window and the pixels around it that filters look at.
-        """
-        image = self.synthesise(transform, top, bottom, columns, level)
-        return self.compared(image, pixels, REACH)
 
     def synthesise(
         self, transform: Transform, top: Vectors, bottom: Vectors, columns: int, level: Tensor
@@ -108,3 +92,62 @@ def _along(length: int) -> list[tuple[int, int]]:
     count = min(max(length // SIDE, 1), MOST)
     middles = [(2 * i + 1) * length // (2 * count) for i in range(count)]
     return [(max(middle - SIDE // 2, 0), min(middle + SIDE // 2, length)) for middle in middles]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A window and `REACH` pixels around it, where there are so many, as images (3, h, w).
+
+    Attributes:
+        window: Which it is.
+        image: What it decodes to.
+        original: The same of the picture.
+        statistics: What a filter is found from.
+    """
+
+    window: Window
+    image: Tensor
+    original: Tensor
+    statistics: Statistics
+
+
+def see(
+    pixels: Pixels, transform: Transform, top: Vectors, bottom: Vectors, level: Tensor
+) -> list[Seen]:
+    """Windows of a picture (H, W, 3), decoded from code vectors of both maps."""
+    rows, columns = (-(-side // TOP_STRIDE) for side in pixels.shape[:2])
+
+    def seen(window: Window) -> Seen:
+        image = window.synthesise(transform, top, bottom, columns, level)
+        pair = window.compared(image, pixels, REACH)
+        return Seen(window, *pair, Statistics.of(*pair))
+
+    return each_on_one_thread(seen, windows(rows, columns, transform))
+
+
+def find_filter(
+    bank: FilterBank, every: list[Seen], position: int, bits: float
+) -> tuple[Coefficients | None, list[Tensor]]:
+    """The filter that is best for a picture, None if that is none, and the images with it.
+
+    `position` is that of the quality scale, `bits` what a squared error of 1 in each of the
+    picture's pixels is worth, colours summed up.
+    """
+    images = [seen.image for seen in every]
+    filter_ = bank.fit(Statistics.joined([seen.statistics for seen in every]), position, bits)
+    if filter_ is None:
+        return None, images
+    chosen = filter_
+
+    def ended(seen: Seen) -> tuple[Tensor, float]:
+        """The filtered image, and by how much it is better."""
+        image = bank.filtered(seen.image[None], chosen, position)[0].clamp_(0, 1)
+        before, after = (float((x - seen.original).square_().sum()) for x in (seen.image, image))
+        return image, before - after
+
+    filtered, gains = zip(*each_on_one_thread(ended, every), strict=True)
+    if sum(gains) < 0:
+        # Where the decoder fails, as for a chessboard of few pixels, filters are so strong that
+        # they do harm where they were not looked at.
+        return None, images
+    return filter_, list(filtered)

@@ -75,7 +75,8 @@ def samples(
         # All levels come about as often, whatever the order of photos.
         level = round(i * MAX_LEVEL * (5**0.5 - 1) / 2) % (MAX_LEVEL + 1)
         codes = codec.analyse(model, pixels, level, PLAIN)
-        found = codec.statistics(model, pixels, codes, level)
+        every = codec.decoded_windows(model, pixels, codes, level)
+        found = Statistics.joined([seen.statistics for seen in every])
         taken.append(Sample(found, level, codec.worth(model, level) * config.pixels))
         if (i + 1) % config.report == 0:
             say(f"filters: {i + 1} of {len(chosen)} photos")
