@@ -31,7 +31,7 @@ prepare()
 from PIL import Image  # noqa: E402
 
 import vqzip  # noqa: E402
-from vqzip import bands, codec, store  # noqa: E402
+from vqzip import bands, codec, encoding, store  # noqa: E402
 from vqzip.coder import Decoder, Encoder  # noqa: E402
 from vqzip.image import load  # noqa: E402
 from vqzip.quality import DEFAULT_QUALITY, level_of_quality  # noqa: E402
@@ -97,7 +97,7 @@ def measure(image: Image.Image, model: codec.CodecModel, repeats: int) -> None:
     pixels, level = load(image).pixels, level_of_quality(DEFAULT_QUALITY)
     height, width, _ = pixels.shape
     streams: list[bytes] = []
-    encoding = split(lambda: streams.append(codec.encode(model, pixels, level)), repeats)
+    encoding = split(lambda: streams.append(encoding.encode(model, pixels, level)), repeats)
     stream = streams[0]
     decoding = split(lambda: codec.decode(model, stream, width, height, level), repeats)
     print(f"{width} x {height}, {8 * len(stream) / (width * height):.3f} bpp: encode, decode")
@@ -117,7 +117,7 @@ def alone(direction: str, picture: Path, width: int, height: int, stream: Path) 
     if direction == "encode":
         with Image.open(picture) as image:
             pixels = load(image.convert("RGB").resize((width, height))).pixels
-        times = split(lambda: stream.write_bytes(codec.encode(model, pixels, level)), 0)
+        times = split(lambda: stream.write_bytes(encoding.encode(model, pixels, level)), 0)
     else:
         data = stream.read_bytes()
         times = split(lambda: codec.decode(model, data, width, height, level), 0)

@@ -16,7 +16,7 @@ from vqzip.bench.codecs import all_codecs
 from vqzip.bench.rows import Row, RowFile
 from vqzip.bench.run import Failure, Task, measure
 from vqzip.choice import Search
-from vqzip.codec import analyse
+from vqzip.encoding import analyse
 from vqzip.image import load
 from vqzip.quality import level_of_quality
 from vqzip.store import load_model

@@ -77,13 +77,13 @@ def preview(
 
 
 def modules() -> dict[str, ModuleType]:
-    """The modules to put in the place of vqzip.store and vqzip.codec."""
+    """The modules to put in the place of vqzip.store, vqzip.codec and vqzip.encoding."""
     store, codec = ModuleType("vqzip.store"), ModuleType("vqzip.codec")
+    encoding = ModuleType("vqzip.encoding")
     vars(store).update(load_model=load_model, find_model=find_model, CodecModel=CodecModel)
-    functions = (analyse, synthesise, pack, encode, decode, preview)
-    vars(codec).update({function.__name__: function for function in functions})
-
-    return {"vqzip.store": store, "vqzip.codec": codec}
+    vars(codec).update(synthesise=synthesise, pack=pack, decode=decode, preview=preview)
+    vars(encoding).update(analyse=analyse, encode=encode)
+    return {"vqzip.store": store, "vqzip.codec": codec, "vqzip.encoding": encoding}
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vqzip
-from vqzip import codec
+from vqzip import encoding
 from vqzip.at_least import CLEARLY, LARGEST, LOOKS, SMOOTH, encode_at_least
 from vqzip.quality import HIGHEST_QUALITY, level_of_quality
 from vqzip.store import load_model
@@ -90,6 +90,6 @@ def test_a_file_says_which_level_it_is() -> None:
     for quality in range(20, 24):
         file = vqzip.info(vqzip.compress(Image.fromarray(pixels), quality, model))
         own, taken = level_of_quality(quality), file.level
-        streams = [len(codec.encode(model, pixels, level)) for level in (own, taken)]
+        streams = [len(encoding.encode(model, pixels, level)) for level in (own, taken)]
         assert taken >= own
         assert file.chunks["C"] == streams[1] <= streams[0]

@@ -265,14 +265,14 @@ def test_only_regular_files_stand_in_for_a_source(photo: Path, capsys: Capture) 
 def test_source_that_is_changed_meanwhile_is_kept(
     photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    codec = sys.modules["vqzip.codec"]
-    encode = codec.encode
+    encoding = sys.modules["vqzip.encoding"]
+    encode = encoding.encode
 
     def touch(*args: Any, **options: Any) -> object:
         os.utime(photo, (1, 1))
         return encode(*args, **options)
 
-    monkeypatch.setattr(codec, "encode", touch)
+    monkeypatch.setattr(encoding, "encode", touch)
     assert main(["compress", "img.png", "--rm"]) == 1
     assert capsys.readouterr().err == "vqzip: img.png: changed meanwhile, it is not removed\n"
     assert tree() == ["img.png", "img.vqz"]

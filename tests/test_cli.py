@@ -396,7 +396,7 @@ def _fail_encoding(monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> N
     def fail(*_: object, **__: object) -> None:
         raise failure
 
-    monkeypatch.setattr(sys.modules["vqzip.codec"], "encode", fail)
+    monkeypatch.setattr(sys.modules["vqzip.encoding"], "encode", fail)
 
 
 def test_train_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from tiny_model import picture, random_codes
 
 import vqzip
-from vqzip import bands, codec, codemap, store
+from vqzip import bands, codec, codemap, encoding, store
 from vqzip import threads as vqzip_threads
 from vqzip.choice import Latents, Search, choose
 from vqzip.codec import CodecModel, Codes
@@ -71,7 +71,7 @@ def test_files_and_pixels_do_not_depend_on_the_number_of_threads(
     found = []
     for count in (1, 2, 3):
         use_threads(monkeypatch, count)
-        codes = codec.analyse(model, pixels, 90)
+        codes = encoding.analyse(model, pixels, 90)
         stream = codec.pack(model, codes, 90)
         assert_equal(codec.unpack(model, stream, 50, 200, 90), codes)
         found.append((digest(codes), stream, codec.decode(model, stream, 50, 200, 90).tobytes()))
@@ -91,7 +91,7 @@ def test_analysis_runs_on_one_thread_a_band(
     hook = model.transform.analysis.register_forward_hook(note)
     torch.set_num_threads(2)
     try:
-        codec.analyse(model, picture(17, 16 * 33), 64)
+        encoding.analyse(model, picture(17, 16 * 33), 64)
         counts.append(torch.get_num_threads())
     finally:
         torch.set_num_threads(1)
@@ -115,7 +115,7 @@ def test_bands_cover_a_picture(rows: int) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_codes_of_a_picture_survive(model: CodecModel, width: int, height: int, level: int) -> None:
-    codes = codec.analyse(model, picture(width, height), level)
+    codes = encoding.analyse(model, picture(width, height), level)
     stream = codec.pack(model, codes, level)
     assert_equal(codec.unpack(model, stream, width, height, level), codes)
 
@@ -136,7 +136,7 @@ def test_the_stream_is_as_long_as_the_cross_entropy(
     model: CodecModel, width: int, height: int, level: int
 ) -> None:
     for codes in (
-        codec.analyse(model, picture(width, height), level),
+        encoding.analyse(model, picture(width, height), level),
         any_codes(model, width, height, level),
     ):
         stream = codec.pack(model, codes, level)
@@ -151,14 +151,14 @@ def test_the_stream_does_not_depend_on_how_many_positions_are_held_at_once(
     codes = any_codes(model, *SEVERAL_TILES, level)
     stream = codec.pack(model, codes, level)
     bits = codec.cross_entropy(model, codes, level)
-    chosen = codec.analyse(model, picture(*SEVERAL_TILES), level)
+    chosen = encoding.analyse(model, picture(*SEVERAL_TILES), level)
     for chunk, kept in ((1, 1), (20, 300), (77, 1000), (2000, 1)):
         monkeypatch.setattr(codemap, "CHUNK", chunk)
         monkeypatch.setattr(codemap, "KEPT", kept)
         assert codec.pack(model, codes, level) == stream
         assert_equal(codec.unpack(model, stream, *SEVERAL_TILES, level), codes)
         assert codec.cross_entropy(model, codes, level) == pytest.approx(bits)
-        assert_equal(codec.analyse(model, picture(*SEVERAL_TILES), level), chosen)
+        assert_equal(encoding.analyse(model, picture(*SEVERAL_TILES), level), chosen)
 
 
 def test_slices_with_one_codeword_cost_nothing(model: CodecModel) -> None:
@@ -332,7 +332,7 @@ def test_ones_are_refused(model: CodecModel) -> None:
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 5])
 def test_a_stream_cut_within_a_word_is_refused(model: CodecModel, cut: int) -> None:
-    stream = codec.encode(model, picture(40, 24), 64)
+    stream = encoding.encode(model, picture(40, 24), 64)
     with pytest.raises(VqzError) as caught:
         codec.decode(model, stream[:-cut], 40, 24, 64)
     assert str(caught.value) == "corrupt code stream: its length is not a multiple of four"
@@ -362,7 +362,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 def test_quality_and_size_grow_with_the_level(model: CodecModel) -> None:
     pixels = picture(112, 96)
-    streams = [codec.encode(model, pixels, level) for level in (0, 64, 128)]
+    streams = [encoding.encode(model, pixels, level) for level in (0, 64, 128)]
     sizes = [len(stream) for stream in streams]
     assert sizes == sorted(set(sizes))
     decoded = [
@@ -378,7 +378,7 @@ def test_quality_and_size_grow_with_the_level(model: CodecModel) -> None:
 def test_decoded_pictures_have_the_size_of_the_original(
     model: CodecModel, width: int, height: int
 ) -> None:
-    stream = codec.encode(model, picture(width, height), 100)
+    stream = encoding.encode(model, picture(width, height), 100)
     out = codec.decode(model, stream, width, height, 100)
     assert out.shape == (height, width, 3)
     assert out.dtype == np.uint8
@@ -387,7 +387,7 @@ def test_decoded_pictures_have_the_size_of_the_original(
 @pytest.mark.parametrize("colour", [(200, 90, 30), (255, 255, 255), (0, 0, 0), (255, 0, 0)])
 def test_a_flat_picture_stays_nearly_flat(model: CodecModel, colour: tuple[int, ...]) -> None:
     pixels = np.full((33, 40, 3), colour, np.uint8)
-    out = codec.decode(model, codec.encode(model, pixels, 128), 40, 33, 128)
+    out = codec.decode(model, encoding.encode(model, pixels, 128), 40, 33, 128)
     assert np.abs(out.astype(int) - pixels).max() <= 24
 
 
@@ -410,14 +410,14 @@ def test_bands_give_what_the_whole_picture_gives(
 ) -> None:
     width, height = 40, 330
     pixels = picture(width, height, seed=3)
-    codes = codec.analyse(model, pixels, level)
+    codes = encoding.analyse(model, pixels, level)
     whole = codec.synthesise(model, codes, width, height, level)
     monkeypatch.setattr(bands, "FEWEST_ROWS", 5)
     for size, kept in ((1, 2**17), (6 * 3, 0)):
         monkeypatch.setattr(bands, "BAND", size)
         monkeypatch.setattr(bands, "KEPT", kept)
         assert len(bands.Analysis(model.transform, pixels, torch.zeros(1)).bands) >= 4
-        assert_equal(codec.analyse(model, pixels, level), codes)
+        assert_equal(encoding.analyse(model, pixels, level), codes)
         found = codec.synthesise(model, codes, width, height, level)
         assert np.abs(found.astype(int) - whole).max() <= 1
 
@@ -426,7 +426,7 @@ def test_bands_give_what_the_whole_picture_gives(
 def test_streams_do_not_depend_on_how_much_is_coded_at_once(
     model: CodecModel, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    codes = codec.analyse(model, picture(150, 100), 70)
+    codes = encoding.analyse(model, picture(150, 100), 70)
     expected = codec.pack(model, codes, 70)
     monkeypatch.setattr(codemap, "CHUNK", chunk)
     assert codec.pack(model, codes, 70) == expected
@@ -436,7 +436,7 @@ def test_bands_need_their_halo(model: CodecModel, monkeypatch: pytest.MonkeyPatc
     """So the test above would notice one that is too small."""
     width, height = 40, 330
     pixels = picture(width, height, seed=3)
-    codes = codec.analyse(model, pixels, 128)
+    codes = encoding.analyse(model, pixels, 128)
     whole = codec.synthesise(model, codes, width, height, 128)
     monkeypatch.setattr(bands, "FEWEST_ROWS", 5)
     monkeypatch.setattr(bands, "BAND", 1)
@@ -449,7 +449,7 @@ def test_the_picture_is_continued_by_its_edge(model: CodecModel) -> None:
     """So a picture has the codes of one that was padded by hand."""
     pixels = picture(33, 20)
     padded = np.pad(pixels, ((0, 12), (0, 15), (0, 0)), mode="edge")
-    assert_equal(codec.analyse(model, pixels, 90), codec.analyse(model, padded, 90))
+    assert_equal(encoding.analyse(model, pixels, 90), encoding.analyse(model, padded, 90))
 
 
 EVEN = np.ones((100, 1), np.float32)
@@ -509,7 +509,7 @@ def test_chosen_codes_have_the_least_distortion_plus_bits(model: CodecModel, lev
 
 def test_a_preview_is_the_picture_of_the_top_codes(model: CodecModel) -> None:
     pixels = picture(100, 70)
-    stream = codec.encode(model, pixels, 96)
+    stream = encoding.encode(model, pixels, 96)
     codes = codec.unpack(model, stream, 100, 70, 96)
     t, level = model.transform, torch.tensor([6.0])
     vectors = model.top.vectors(codes.top, 96).astype(np.float32) / 64
@@ -539,6 +539,6 @@ def test_compress_and_decompress(exported: Path, model: CodecModel) -> None:
     assert (info.width, info.height) == (50, 35)
     assert info.fingerprint == model.fingerprint.hex()
     out = np.asarray(vqzip.decompress(data, model=exported))
-    stream = codec.encode(model, pixels, info.level)
+    stream = encoding.encode(model, pixels, info.level)
     np.testing.assert_array_equal(out, codec.decode(model, stream, 50, 35, info.level))
     assert info.chunks == {"C": len(stream)}

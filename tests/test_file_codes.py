@@ -9,7 +9,7 @@ import pytest
 import tiny_model
 import torch
 
-from vqzip import codec
+from vqzip import codec, encoding
 from vqzip.codec import CodecModel
 from vqzip.model import Model
 from vqzip.quality import LEVELS
@@ -37,7 +37,7 @@ def test_codes_are_those_of_the_encoder(trained: Model, files: CodecModel) -> No
     top, bottom = encode(image, encode.levels(LEVEL))
     pixels = (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     for i, level in enumerate((37, 104)):
-        codes = codec.analyse(files, pixels[i], level)
+        codes = encoding.analyse(files, pixels[i], level)
         for found, expected in ((top[i], codes.top), (bottom[i], codes.bottom)):
             assert len(found) == len(expected)
             for mine, other in zip(found, expected, strict=True):
@@ -72,7 +72,7 @@ def test_bits_are_those_of_the_stream(trained: Model, files: CodecModel) -> None
         trained.prior.arithmetic.integer = True
         decoded, bpp = reconstruct(trained, image, level, FileEncoder(trained))
     pixels = (image[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    codes = codec.analyse(files, pixels, 96)
+    codes = encoding.analyse(files, pixels, 96)
     bits = sum(codec.cross_entropy(files, codes, 96))
     assert float(bpp) * 64 * 64 == pytest.approx(bits, rel=0.02)
     shown = codec.synthesise(files, codes, 64, 64, 96)

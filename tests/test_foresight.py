@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_model import picture
 
-from vqzip import codec, codemap, store
+from vqzip import codec, codemap, encoding, store
 from vqzip.choice import Search, choose, choose_looking
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
@@ -51,14 +51,14 @@ def bits_of(
 
 @pytest.fixture(scope="module")
 def chosen(model: CodecModel) -> codec.Codes:
-    return codec.analyse(model, picture(64, 48), LEVEL)
+    return encoding.analyse(model, picture(64, 48), LEVEL)
 
 
 def test_features_are_those_of_the_integer_prior_up_to_rounding(
     model: CodecModel, chosen: codec.Codes
 ) -> None:
     code_map, shape = model.bottom, chosen.bottom_shape
-    condition = codec._condition(model, chosen.top, chosen.shape, LEVEL)
+    condition = codec.condition_of(model, chosen.top, chosen.shape, LEVEL)
     vectors = code_map.vectors(chosen.bottom, LEVEL)
     ahead = Foresight(code_map, LEVEL)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
     height, width, _ = crop.shape
 
     def measure(level: int, passes: int) -> tuple[float, float]:
-        codes = codec.analyse(model, crop, level, Search(passes=passes))
+        codes = encoding.analyse(model, crop, level, Search(passes=passes))
         decoded = codec.synthesise(model, codes, width, height, level).astype(float)
         bits = sum(codec.cross_entropy(model, codes, level))
         return math.log(bits), -10 * math.log10(np.square(decoded - crop).mean())
@@ -156,7 +156,7 @@ def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
 def test_more_passes_never_find_worse_codes(seeing: bool) -> None:
     """By what they leave of the picture, or of the latents, and bits together."""
     model = store.load_model()
-    begun = codec.begin(model, photo(), LEVEL, Search(passes=1))
+    begun = encoding.begin(model, photo(), LEVEL, Search(passes=1))
     latents, look = begun.bottom, begun.look
     assert look is not None
     given = latents.shape, LEVEL, latents.condition
@@ -183,10 +183,10 @@ def test_more_passes_never_find_worse_codes(seeing: bool) -> None:
 
 def test_a_stream_has_the_codes_that_were_kept(model: CodecModel) -> None:
     search, pixels = Search(passes=3), picture(64, 48)
-    stream = codec.encode(model, pixels, LEVEL, search)
+    stream = encoding.encode(model, pixels, LEVEL, search)
     found, wanted = (
         codec.unpack(model, stream, 64, 48, LEVEL),
-        codec.analyse(model, pixels, LEVEL, search),
+        encoding.analyse(model, pixels, LEVEL, search),
     )
     for a, b in zip([*found.top, *found.bottom], [*wanted.top, *wanted.bottom], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -194,10 +194,10 @@ def test_a_stream_has_the_codes_that_were_kept(model: CodecModel) -> None:
 
 def test_distortion_may_count_nothing(model: CodecModel) -> None:
     free = replace(model, bottom=replace(model.bottom, weight=np.zeros_like(model.bottom.weight)))
-    codes = codec.analyse(free, picture(40, 24), LEVEL, Search(passes=1))
+    codes = encoding.analyse(free, picture(40, 24), LEVEL, Search(passes=1))
     bits = sum(codec.cross_entropy(free, codes, LEVEL))
     assert bits <= sum(
-        codec.cross_entropy(model, codec.analyse(model, picture(40, 24), LEVEL), LEVEL)
+        codec.cross_entropy(model, encoding.analyse(model, picture(40, 24), LEVEL), LEVEL)
     )
 
 

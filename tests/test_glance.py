@@ -12,7 +12,7 @@ from test_foresight import photo
 from test_hindsight import as_whole, given, vectors_of
 from tiny_model import picture
 
-from vqzip import codec, glance, store, windows
+from vqzip import codec, encoding, glance, store, windows
 from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.glance import Glance, kernels
@@ -95,7 +95,7 @@ def test_the_slope_of_a_linear_decoder_is_its_gradient(
 def test_the_shipped_decoder_is_close_to_linear(shipped: CodecModel, level: int) -> None:
     pixels = photo()
     search = Search(filters=False)
-    codes = codec.analyse(shipped, pixels, level, search)
+    codes = encoding.analyse(shipped, pixels, level, search)
     channels = shipped.bottom.coded(level)
     top, bottom = (
         partial(given, m.vectors(c, level) * np.float32(1 / 64))
@@ -108,7 +108,7 @@ def test_the_shipped_decoder_is_close_to_linear(shipped: CodecModel, level: int)
     look = Glance(shipped.transform, shipped.bank, pixels, at, level, worth, even, channels)
     left = look(top, bottom)
     filter_, slope = left.filter, left.slope
-    with_filter = codec.with_filter(shipped, pixels, codes, level)
+    with_filter = encoding.with_filter(shipped, pixels, codes, level)
     assert (filter_ is None) == (with_filter.filter is None)
     if filter_ is not None:
         np.testing.assert_array_equal(filter_, with_filter.filter)
@@ -132,9 +132,12 @@ def test_codes_that_were_looked_at_are_better(shipped: CodecModel, level: int) -
     """By bits and error: a lower rate at the same quality, or better at the same rate."""
     pixels = photo()
     plain = replace(shipped, bank=None)
-    first = codec.analyse(plain, pixels, level)
+    first = encoding.analyse(plain, pixels, level)
     assert shipped.bank is not None
-    codes = codec.with_filter(shipped, pixels, first, level), codec.analyse(shipped, pixels, level)
+    codes = (
+        encoding.with_filter(shipped, pixels, first, level),
+        encoding.analyse(shipped, pixels, level),
+    )
     costs = []
     for each in codes:
         decoded = codec.synthesise(shipped, each, 160, 128, level).astype(float)
@@ -147,10 +150,10 @@ def test_filters_that_do_harm_are_not_taken(shipped: CodecModel) -> None:
     """Of a chessboard whose squares are as wide as what is looked at is apart."""
     y, x = np.mgrid[:96, :96] // SPACING
     pixels = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
-    codes = codec.analyse(shipped, pixels, 112)
+    codes = encoding.analyse(shipped, pixels, 112)
     assert codes.filter is None
-    assert codec.with_filter(shipped, pixels, codes, 112).filter is None
-    seen = codec.decoded_windows(shipped, pixels, codes, 112)
+    assert encoding.with_filter(shipped, pixels, codes, 112).filter is None
+    seen = encoding.decoded_windows(shipped, pixels, codes, 112)
     found = Statistics.joined([each.statistics for each in seen])
     assert shipped.bank is not None
     harmful = shipped.bank.fit(found, 112, codec.worth(shipped, 112) * 96 * 96)
@@ -168,10 +171,10 @@ def test_large_pictures_are_not_looked_at(
     pixels = picture(64, 48)
     looks = []
     monkeypatch.setattr(glance.Glance, "__call__", lambda *_: looks.append(1))
-    monkeypatch.setattr(codec, "LARGE", 11)
-    codec.analyse(model, pixels, LEVEL)
-    monkeypatch.setattr(codec, "LARGE", 12)
-    codec.analyse(model, pixels, LEVEL, Search(passes=1))
-    codec.analyse(model, pixels, LEVEL, Search(filters=False))
-    codec.analyse(replace(model, bank=None), pixels, LEVEL)
+    monkeypatch.setattr(encoding, "LARGE", 11)
+    encoding.analyse(model, pixels, LEVEL)
+    monkeypatch.setattr(encoding, "LARGE", 12)
+    encoding.analyse(model, pixels, LEVEL, Search(passes=1))
+    encoding.analyse(model, pixels, LEVEL, Search(filters=False))
+    encoding.analyse(replace(model, bank=None), pixels, LEVEL)
     assert not looks

@@ -10,7 +10,7 @@ from test_foresight import photo
 from tiny_model import picture
 from torch import Tensor
 
-from vqzip import bands, codec, hindsight, store
+from vqzip import bands, codec, encoding, hindsight, store
 from vqzip.bands import Positions
 from vqzip.choice import Search
 from vqzip.codec import CodecModel
@@ -103,7 +103,7 @@ def test_codes_are_better_with_hindsight() -> None:
     """Of a photo, by what they leave of it and bits together."""
     model = store.load_model()
     search = Search(passes=1)
-    begun = codec.begin(model, photo(), LEVEL, search)
+    begun = encoding.begin(model, photo(), LEVEL, search)
     look = begun.look
     assert look is not None
     costs = []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tiny_model import TOP_SLICES, picture
 from torch import Tensor
 
-from vqzip import codec
+from vqzip import codec, encoding
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
 from vqzip.coder import frequencies
@@ -586,7 +586,7 @@ def trained_bits(trained: Model, codes: Codes, trained_level: int, fraction: flo
 @pytest.mark.parametrize("level", [0, 37, 88, 128])
 def test_the_bits_are_those_of_the_trained_prior(model: CodecModel, qat: Model, level: int) -> None:
     whole = replace(model, top=replace(model.top, tile=99), bottom=replace(model.bottom, tile=99))
-    codes = codec.analyse(whole, picture(150, 100, seed=2), level)
+    codes = encoding.analyse(whole, picture(150, 100, seed=2), level)
     bits = sum(codec.cross_entropy(whole, codes, level))
     found = trained_bits(qat, codes, model.top.trained_level(level), level / 16)
     assert bits == pytest.approx(found, rel=0.01)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import vqzip
-from vqzip import codec, store
+from vqzip import codec, encoding, store
 from vqzip.model import Model
 from vqzip.quantizer import Codebook, Quantizer, QuantizerConfig
 from vqzip.train import ladder, rungs
@@ -175,7 +175,7 @@ def test_fixed_rate_is_nine_bits_a_code(tmp_path: Path) -> None:
     loaded = store.load_model(tmp_path)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (64, 48, 3), np.uint8)
-    codes = codec.analyse(loaded, pixels, 0)
+    codes = encoding.analyse(loaded, pixels, 0)
     assert codec.cross_entropy(loaded, codes, 0) == pytest.approx((12 * 36, 48 * 36), rel=1e-5)
     stream = codec.pack(loaded, codes, 0)
     assert len(stream) == 4 * -(-60 * 36 // 32)
@@ -236,8 +236,8 @@ def test_training_a_network_and_its_prior(
     assert torch.load(out / "vq.pt", weights_only=True)["progress"]["step"] > first["step"]
     loaded = store.load_model(out)
     pixels = np.asarray(Image.open(photos / "00.png"))
-    stream = codec.encode(loaded, pixels, 64)
-    assert codec.encode(loaded, pixels, 0) == stream
+    stream = encoding.encode(loaded, pixels, 64)
+    assert encoding.encode(loaded, pixels, 0) == stream
     decoded = codec.decode(loaded, stream, 120, 90, 64)
     assert np.square(decoded.astype(np.float64) - pixels).mean() < pixels.var() / 2
     if name != "vqvae2":
@@ -247,7 +247,7 @@ def test_training_a_network_and_its_prior(
     monkeypatch.setitem(RUNGS, "vqvae2-prior", lambda: prior)
     train(photos, tmp_path / "prior", minutes=0.01, preset="vqvae2-prior", seed=0, start=out)
     better = store.load_model(tmp_path / "prior")
-    codes, again = (codec.analyse(model, pixels, 64) for model in (loaded, better))
+    codes, again = (encoding.analyse(model, pixels, 64) for model in (loaded, better))
     for one, other in zip(codes.top + codes.bottom, again.top + again.bottom, strict=True):
         assert one.tolist() == other.tolist()
     stream = codec.pack(better, again, 64)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vqzip
-from vqzip import codec
+from vqzip import codec, encoding
 from vqzip.choice import Search
 from vqzip.cli import main
 from vqzip.codec import CodecModel
@@ -348,7 +348,7 @@ def test_fidelity_spends_bits_on_closer_codes(tiny: CodecModel, image: Image.Ima
     pixels = np.asarray(image)
     sizes, errors = [], []
     for fidelity in (1, 2, 4):
-        stream = codec.encode(tiny, pixels, 30, Search(fidelity=fidelity))
+        stream = encoding.encode(tiny, pixels, 30, Search(fidelity=fidelity))
         decoded = codec.decode(tiny, stream, 200, 150, 30)
         sizes.append(len(stream))
         errors.append(-psnr_of(pixels, decoded, grayscale=False))
@@ -371,5 +371,5 @@ def test_psnr_of_a_model(tiny: CodecModel, image: Image.Image, mode: str) -> Non
     pixels = np.repeat(
         np.atleast_3d(source).astype(np.uint8), 3 // np.atleast_3d(source).shape[2], 2
     )
-    decoded = codec.decode(tiny, codec.encode(tiny, pixels, level), 200, 150, level)
+    decoded = codec.decode(tiny, encoding.encode(tiny, pixels, level), 200, 150, level)
     assert psnr_of(pixels, decoded, grayscale=mode == "L") < target

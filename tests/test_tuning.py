@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tiny_model import picture
 
-from vqzip import codec
+from vqzip import codec, encoding
 from vqzip.codec import CodecModel
 from vqzip.integer import Floats
 from vqzip.similarity import ms_ssim
@@ -77,7 +77,7 @@ def test_rate_and_quality_are_those_of_files(model: CodecModel) -> None:
         bits, quality = 0.0, []
         for pixels in pictures:
             height, width, _ = pixels.shape
-            codes = codec.analyse(now, pixels, level)
+            codes = encoding.analyse(now, pixels, level)
             bits += sum(codec.cross_entropy(now, codes, level))
             shown = codec.synthesise(now, codes, width, height, level)
             x, y = (torch.from_numpy(p / 255).permute(2, 0, 1)[None] for p in (shown, pixels))

@@ -12,7 +12,7 @@ from test_codec import SIZES, any_codes, assert_equal, use_threads
 from tiny_model import picture
 from torch import Tensor
 
-from vqzip import bands, codec, schema, store, wiener, windows
+from vqzip import bands, codec, encoding, schema, store, wiener, windows
 from vqzip.bands import Band
 from vqzip.choice import Search
 from vqzip.codec import CodecModel
@@ -197,21 +197,21 @@ def test_filters_of_pictures_survive(
     filtering: CodecModel, width: int, height: int, level: int
 ) -> None:
     pixels = picture(width, height)
-    codes = codec.analyse(filtering, pixels, level)
+    codes = encoding.analyse(filtering, pixels, level)
     stream = codec.pack(filtering, codes, level)
     found = codec.unpack(filtering, stream, width, height, level)
     assert_equal(found, codes)
     assert (found.filter is None) == (codes.filter is None)
     if found.filter is not None and codes.filter is not None:
         assert found.filter.tolist() == codes.filter.tolist()
-    assert codec.encode(filtering, pixels, level) == stream
+    assert encoding.encode(filtering, pixels, level) == stream
     decoded = codec.decode(filtering, stream, width, height, level)
     assert (decoded == codec.synthesise(filtering, codes, width, height, level)).all()
 
 
 def test_a_filter_takes_error_away(filtering: CodecModel) -> None:
     pixels = picture(150, 100)
-    codes = codec.analyse(filtering, pixels, 100)
+    codes = encoding.analyse(filtering, pixels, 100)
     assert codes.filter is not None
     errors = [
         np.square(codec.synthesise(filtering, c, 150, 100, 100).astype(float) - pixels).mean()
@@ -222,7 +222,9 @@ def test_a_filter_takes_error_away(filtering: CodecModel) -> None:
 
 def test_the_lowest_effort_looks_for_none(filtering: CodecModel) -> None:
     pixels = picture(60, 40)
-    found = [codec.analyse(filtering, pixels, 100, Search.at_effort(e)).filter for e in (0, 1, 2)]
+    found = [
+        encoding.analyse(filtering, pixels, 100, Search.at_effort(e)).filter for e in (0, 1, 2)
+    ]
     assert [f is None for f in found] == [True, False, False]
 
 
@@ -257,7 +259,7 @@ def test_filters_do_not_depend_on_the_number_of_threads(
     pixels, streams = picture(150, 100, seed=4), set()
     for count in (1, 2, 3):
         use_threads(monkeypatch, count)
-        streams.add(codec.encode(filtering, pixels, 90))
+        streams.add(encoding.encode(filtering, pixels, 90))
     assert len(streams) == 1
 
 
@@ -335,7 +337,7 @@ def test_a_window_is_what_it_is_in_the_whole_picture(model: CodecModel) -> None:
     height, width, level = 16 * 20, 16 * 24, 64
     codes = any_codes(model, width, height, level)
     whole = codec.synthesise(model, codes, width, height, level)
-    top, bottom = (codec._vectors(m, c, level) for m, c in codec._maps(model, codes))
+    top, bottom = (codec.vectors_of(m, c, level) for m, c in codec.maps_of(model, codes))
     window = Window(Band(8, 12, 3, 17), Band(10, 15, 5, 20))
     with torch.inference_mode():
         found = window.synthesise(model.transform, top, bottom, 24, torch.tensor([4.0]))

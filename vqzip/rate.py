@@ -107,7 +107,8 @@ def encode_at_rate(
         VqzError: Not even the lowest or the highest level meets it.
     """
     from vqzip.choice import Search
-    from vqzip.codec import encode, pack
+    from vqzip.codec import pack
+    from vqzip.encoding import encode
 
     height, width, _ = picture.pixels.shape
 
@@ -242,7 +243,8 @@ def _least(limit: int) -> int:
 def _reach(codec: CodecModel, picture: Picture, target: float, effort: int) -> tuple[int, Codes]:
     """The lowest level whose decoded picture has a PSNR, and its codes."""
     from vqzip.choice import Search
-    from vqzip.codec import analyse, synthesise
+    from vqzip.codec import synthesise
+    from vqzip.encoding import analyse
 
     height, width, _ = picture.pixels.shape
     search = Search.at_effort(effort)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqzip import codec
+from vqzip import encoding
 from vqzip.codec import CodecModel
 from vqzip.entropy import Codes
 from vqzip.model import Model
@@ -50,7 +50,7 @@ class FileEncoder:
         model = self._taken()
         pixels = (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         chosen = [
-            codec.analyse(model, crop, round(float(at) * model.bottom.steps))
+            encoding.analyse(model, crop, round(float(at) * model.bottom.steps))
             for crop, at in zip(pixels, level, strict=True)
         ]
         return [_tensors(c.top) for c in chosen], [_tensors(c.bottom) for c in chosen]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vqzip import codec
+from vqzip import codec, encoding
 from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.container import MAX_LEVEL
@@ -74,8 +74,8 @@ def samples(
     for i, pixels in enumerate(chosen):
         # All levels come about as often, whatever the order of photos.
         level = round(i * MAX_LEVEL * (5**0.5 - 1) / 2) % (MAX_LEVEL + 1)
-        codes = codec.analyse(model, pixels, level, PLAIN)
-        every = codec.decoded_windows(model, pixels, codes, level)
+        codes = encoding.analyse(model, pixels, level, PLAIN)
+        every = encoding.decoded_windows(model, pixels, codes, level)
         found = Statistics.joined([seen.statistics for seen in every])
         taken.append(Sample(found, level, codec.worth(model, level) * config.pixels))
         if (i + 1) % config.report == 0:

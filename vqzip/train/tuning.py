@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqzip import codec
+from vqzip import codec, encoding
 from vqzip.bands import Pixels
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
@@ -107,7 +107,8 @@ class Trial:
         if self._top is None or (self._top != top).any():
             encoder = Encoder()  # one for all: it counts in words
             begun = [
-                codec.begin(model, pixels, self.level, encoder=encoder) for pixels in self.pictures
+                encoding.begin(model, pixels, self.level, encoder=encoder)
+                for pixels in self.pictures
             ]
             self._begun, self._top, self._top_bytes = begun, top, len(encoder.finish())
         quality, encoder = [], Encoder()
