@@ -59,8 +59,9 @@ SHAPE = tiny_model.CONFIG.transform
     [
         dataclasses.replace(SHAPE, refine_width=8),
         dataclasses.replace(SHAPE, modulated=True),
+        dataclasses.replace(SHAPE, graded=True, refine_width=8),
     ],
-    ids=["refine", "modulated"],
+    ids=["refine", "modulated", "graded"],
 )
 def test_a_model_may_grow_by_parts_that_start_as_nothing(
     exported: Path, transform: TransformConfig

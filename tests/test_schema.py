@@ -155,6 +155,7 @@ def test_tensors_that_are_none_of_a_model(golden: tuple[Tensors, dict[str, Any]]
         (("transform", "lowest_lambda"), 10**400, "lowest_lambda is 10000000000000000000"),
         (("transform", "lowest_lambda"), "0.01", "lowest_lambda is 0.01"),
         (("transform", "modulated"), 1, "modulated is 1"),
+        (("transform", "graded"), "yes", "graded is yes"),
         (("transform", "top_width"), 0, "top_width is 0"),
         (("transform", "top_width"), 1025, "top_width is 1025"),
         (("transform", "decoder_blocks"), 65, "decoder_blocks is 65"),

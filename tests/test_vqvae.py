@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from tiny_model import pictures
 from torch import Tensor
 
-from vqzip.layers import Modulation, Overlapping, at_level
+from vqzip.layers import Ends, Graded, Modulation, Overlapping, at_level
 from vqzip.vqvae import Transform, TransformConfig
 
 
@@ -70,7 +70,7 @@ def test_shapes(transform: Transform, height: int, width: int) -> None:
 def test_analysis_and_synthesis_start_as_each_others_inverse(transform: Transform) -> None:
     image = pictures(1, 64, seed=3)
     there = transform.analysis(F.pad(image, (4, 4, 4, 4)))
-    back = transform.synthesis(there)[:, :, 4:-4, 4:-4]
+    back = transform.synthesis(there, torch.zeros(1))[:, :, 4:-4, 4:-4]
     inside = (..., slice(4, -4), slice(4, -4))  # the outermost blocks have no neighbours
     torch.testing.assert_close(back[inside], image[inside], rtol=0, atol=1e-5)
 
@@ -128,7 +128,7 @@ def test_the_synthesis_is_a_transposed_convolution() -> None:
     overlapping = Overlapping(3, 2, 4).double()
     x = torch.randn(2, 3, 5, 6, dtype=torch.float64)
     expected = F.conv_transpose2d(x, overlapping.weight, overlapping.bias, stride=4)
-    torch.testing.assert_close(overlapping(x), expected)
+    torch.testing.assert_close(overlapping(x, torch.zeros(2)), expected)
 
 
 def test_with_a_frozen_encoder_only_the_decoder_changes() -> None:
@@ -187,3 +187,50 @@ def test_all_that_is_modulated_has_a_say() -> None:
     ]
     for slope in torch.autograd.grad(energy, list(tables.values())):
         assert slope.abs().sum(1).bool().tolist() == [x in (3, 4) for x in range(9)]
+
+
+def test_graded_weights_go_from_the_middle_to_the_ends() -> None:
+    weight = torch.tensor([1.0, 2])
+    ends = Ends(weight, levels=5)
+    assert torch.equal(ends.at(weight, torch.tensor(0.0)), weight), "it starts as nothing"
+    with torch.no_grad():
+        ends.low[:] = torch.tensor([10.0, 20])
+        ends.high[:] = torch.tensor([100.0, 400])
+    found = [ends.at(weight, torch.tensor(level)).tolist() for level in (0.0, 1.5, 2, 3, 4)]
+    assert found == [[11, 22], [3.5, 7], [1, 2], [51, 202], [101, 402]]
+    assert list(Ends(weight, levels=0).parameters()) == []
+
+
+def test_samples_of_different_levels_are_as_each_alone() -> None:
+    layers = Graded(3, 4, 3, levels=9), Overlapping(3, 2, 4, levels=9)
+    x, level = torch.randn(3, 3, 6, 5), torch.tensor([0.5, 4, 7])
+    for layer in layers:
+        for end in layer.ends.parameters():
+            torch.nn.init.normal_(end)
+        alone = [layer(x[i : i + 1], level[i : i + 1]) for i in range(3)]
+        torch.testing.assert_close(layer(x, level), torch.cat(alone))
+        together = layer(x, level[:1].expand(3))
+        torch.testing.assert_close(together[:1], alone[0])
+        assert not torch.allclose(together[1], alone[1])
+
+
+def test_all_that_is_graded_has_a_say() -> None:
+    config = TransformConfig(decoder_blocks=1, refine_width=8, graded=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        t = Transform(config)
+        assert t.refine is not None
+        torch.nn.init.normal_(t.refine.residual.weight, std=0.1)
+    image = pictures(1, 32, seed=3)
+    parts = [
+        *("decoder_merge", "synthesis"),
+        *(f"decoder.0.{layer}" for layer in ("reduce", "mix", "expand")),
+        *(f"refine.{layer}" for layer in ("finer", "mix", "residual")),
+    ]
+    ends = {name: x for name, x in t.named_parameters() if ".ends." in name}
+    assert set(ends) == {f"{part}.ends.{end}" for part in parts for end in ("low", "high")}
+    for at, said in ((3.0, "low"), (6.0, "high")):
+        energy = reconstruct(t, image, torch.tensor([at])).square().sum()
+        slopes = torch.autograd.grad(energy, list(ends.values()), allow_unused=True)
+        for name, slope in zip(ends, slopes, strict=True):
+            assert (slope is not None and bool(slope.any())) == name.endswith(said), (name, at)

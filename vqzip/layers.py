@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_Layer = TypeVar("_Layer", bound=nn.Conv2d)
 
 
 def at_level(table: Tensor, level: Tensor) -> Tensor:
@@ -39,16 +44,69 @@ class Modulation(nn.Module):
         return x * (1 + at_level(self.scale, level)) + at_level(self.offset, level)
 
 
+class Ends(nn.Module):
+    """What a layer's weights have more at the lowest level, and at the highest; starts as nothing.
+
+    Between the middle and an end of the levels' range it is a share of that.  So the weights of
+    three networks make that of any level, which has no more to multiply than one for all levels.
+    """
+
+    def __init__(self, weight: Tensor, levels: int) -> None:
+        """With no levels, all stays as it is."""
+        super().__init__()
+        self.middle = (levels - 1) / 2
+        self.levels = levels
+        if levels:
+            self.low = nn.Parameter(torch.zeros_like(weight))
+            self.high = nn.Parameter(torch.zeros_like(weight))
+
+    def at(self, weight: Tensor, level: Tensor) -> Tensor:
+        """The weights at a level, a scalar, `weight` being those in the middle."""
+        above = float(level) / self.middle - 1
+        return torch.add(weight, self.high if above > 0 else self.low, alpha=abs(above))
+
+    def each(
+        self,
+        layer: Callable[[Tensor, Tensor], Tensor],
+        x: Tensor,
+        weight: Tensor,
+        level: Tensor,
+    ) -> Tensor:
+        """Samples (B, ...) through `layer`, which is given weights, at levels (B,)."""
+        if not self.levels:
+            return layer(x, weight)
+        if (level == level[0]).all():
+            return layer(x, self.at(weight, level[0]))
+        samples = zip(torch.split(x, 1), level, strict=True)
+        return torch.cat([layer(sample, self.at(weight, one)) for sample, one in samples])
+
+
+class Graded(nn.Conv2d):
+    """A convolution whose weights depend on the level, if there are levels."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, levels: int = 0) -> None:
+        super().__init__(inputs, outputs, size, padding=size // 2)
+        self.ends = Ends(self.weight, levels)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, inputs, H, W) to (B, outputs, H, W), at levels (B,)."""
+
+        def layer(x: Tensor, weight: Tensor) -> Tensor:
+            return F.conv2d(x, weight, self.bias, padding=self.padding)
+
+        return self.ends.each(layer, x, self.weight, level)
+
+
 class Bottleneck(nn.Module):
     """Residual 1x1 - 3x3 - 1x1 block; starts near the identity."""
 
-    def __init__(self, width: int, levels: int = 0) -> None:
-        """`levels` are those that it is modulated for, if any."""
+    def __init__(self, width: int, levels: int = 0, graded: int = 0) -> None:
+        """`levels` are those that it is modulated for, if any, `graded` those of its weights."""
         super().__init__()
-        self.reduce = nn.Conv2d(width, width // 2, 1)
+        self.reduce = Graded(width, width // 2, 1, graded)
         self.modulation = Modulation(levels, width // 2)
-        self.mix = nn.Conv2d(width // 2, width // 2, 3, padding=1)
-        self.expand = nn.Conv2d(width // 2, width, 1)
+        self.mix = Graded(width // 2, width // 2, 3, graded)
+        self.expand = Graded(width // 2, width, 1, graded)
         with torch.no_grad():
             self.expand.weight.mul_(0.1)
             assert self.expand.bias is not None
@@ -56,8 +114,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Any map (B, width, H, W) to one of the same shape, at levels (B,)."""
-        y = self.modulation(self.reduce(x), level)
-        change: Tensor = self.expand(F.silu(self.mix(F.silu(y))))
+        y = self.modulation(self.reduce(x, level), level)
+        change: Tensor = self.expand(F.silu(self.mix(F.silu(y), level)), level)
         return x + change
 
 
@@ -66,8 +124,8 @@ class Blocks(nn.ModuleList):
 
     mixed_precision = False
 
-    def __init__(self, width: int, count: int, levels: int = 0) -> None:
-        super().__init__(Bottleneck(width, levels) for _ in range(count))
+    def __init__(self, width: int, count: int, levels: int = 0, graded: int = 0) -> None:
+        super().__init__(Bottleneck(width, levels, graded) for _ in range(count))
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Any map (B, width, H, W) to one of the same shape, at levels (B,)."""
@@ -84,17 +142,20 @@ class Overlapping(nn.ConvTranspose2d):
     As each pixel comes from two by two positions, it is a 2x2 convolution to the pixels of a block.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, levels: int = 0) -> None:
         super().__init__(inputs, outputs, 2 * stride, stride)
         self.block = stride
+        self.ends = Ends(self.weight, levels)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, (H + 1) * stride, (W + 1) * stride)."""
-        assert output_size is None
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, inputs, H, W) to (B, outputs, (H + 1) * stride, (W + 1) * stride), at levels (B,)."""
+        return self.ends.each(self._convolve, x, self.weight, level)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         assert self.bias is not None
         inputs, outputs, s = self.in_channels, self.out_channels, self.block
         # From (i, o, half, y, half, x); the second half of a kernel is that of the position before.
-        halves = self.weight.reshape(inputs, outputs, 2, s, 2, s).flip(2, 4)
+        halves = weight.reshape(inputs, outputs, 2, s, 2, s).flip(2, 4)
         kernel = halves.permute(1, 3, 5, 0, 2, 4).reshape(outputs * s * s, inputs, 2, 2)
         bias = self.bias.repeat_interleave(s * s)
         return F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=1), s)
@@ -102,7 +163,11 @@ class Overlapping(nn.ConvTranspose2d):
 
 def near_zero(inputs: int, outputs: int, size: int = 1) -> nn.Conv2d:
     """A convolution (its kernel as wide as its stride) that starts small, for structure on top."""
-    conv = nn.Conv2d(inputs, outputs, size, size)
+    return started_small(nn.Conv2d(inputs, outputs, size, size))
+
+
+def started_small(conv: _Layer) -> _Layer:
+    """The same, which starts small."""
     with torch.no_grad():
         conv.weight.mul_(0.1)
         assert conv.bias is not None

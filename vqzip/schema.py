@@ -53,7 +53,7 @@ def check_config(config: dict[str, Any]) -> None:
 def _check_size(name: str, value: Any) -> None:
     if name == "lowest_lambda":
         meant = type(value) is float and 0 < value < 1
-    elif name == "modulated":
+    elif name in ("modulated", "graded"):
         meant = type(value) is bool
     else:
         blocks = name.endswith("_blocks")

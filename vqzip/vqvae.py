@@ -15,7 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqzip.lapped import lapped_kernels
-from vqzip.layers import Blocks, Modulation, Overlapping, at_level, near_zero, train_last
+from vqzip.layers import (
+    Blocks,
+    Graded,
+    Modulation,
+    Overlapping,
+    at_level,
+    near_zero,
+    started_small,
+    train_last,
+)
 
 BOTTOM_STRIDE = 8
 TOP_STRIDE = 16
@@ -54,6 +63,8 @@ class TransformConfig:
     """Width of the decoder's last layers, at stride 4; none if zero."""
     modulated: bool = False
     """Whether the decoder's blocks, and its layers at stride 4, know the level."""
+    graded: bool = False
+    """Whether the decoder's weights, those after both maps meet, depend on the level."""
     levels: int = 9
     lowest_lambda: float = 0.0005
 
@@ -77,16 +88,16 @@ class Refine(nn.Module):
     smooth over the period of the blocks where an edge does not forbid it.  Starts as nothing.
     """
 
-    def __init__(self, inputs: int, width: int, levels: int) -> None:
-        """`levels` are those that it is modulated for, if any."""
+    def __init__(self, inputs: int, width: int, levels: int, graded: int) -> None:
+        """`levels` are those that it is modulated for, if any, `graded` those of its weights."""
         super().__init__()
         pixels = 3 * REFINE_STRIDE**2
         ratio = BOTTOM_STRIDE // REFINE_STRIDE
         self.ratio = ratio
-        self.finer = nn.Conv2d(inputs, width * ratio**2, 1)
-        self.mix = nn.Conv2d(pixels + width, width, 3, padding=1)
+        self.finer = Graded(inputs, width * ratio**2, 1, graded)
+        self.mix = Graded(pixels + width, width, 3, graded)
         self.modulation = Modulation(levels, width)
-        self.residual = nn.Conv2d(width, pixels, 3, padding=1)
+        self.residual = Graded(width, pixels, 3, graded)
         with torch.no_grad():
             nn.init.zeros_(self.residual.weight)
             assert self.residual.bias is not None
@@ -94,10 +105,10 @@ class Refine(nn.Module):
 
     def forward(self, features: Tensor, image: Tensor, level: Tensor) -> Tensor:
         """Features (B, inputs, H/8, W/8) and an image (B, 3, H, W) to a better one, at levels."""
-        fine = F.pixel_shuffle(self.finer(features), self.ratio)
+        fine = F.pixel_shuffle(self.finer(features, level), self.ratio)
         packed = F.pixel_unshuffle(image, REFINE_STRIDE)
-        y = self.modulation(self.mix(torch.cat([packed, fine], 1)), level)
-        residual: Tensor = self.residual(F.silu(y))
+        y = self.modulation(self.mix(torch.cat([packed, fine], 1), level), level)
+        residual: Tensor = self.residual(F.silu(y), level)
         return image + F.pixel_shuffle(residual, REFINE_STRIDE)
 
 
@@ -117,6 +128,7 @@ class Transform(nn.Module):
 
         analysed = width + config.fine_latents
         modulated = config.levels if config.modulated else 0
+        graded = config.levels if config.graded else 0
         self.analysis = nn.Conv2d(3, analysed, 2 * BOTTOM_STRIDE, BOTTOM_STRIDE)
         self.encoder = Blocks(width, config.encoder_blocks)
         self.top_down = near_zero(width, top, 2)
@@ -131,11 +143,12 @@ class Transform(nn.Module):
         self.bottom_encoder = Blocks(width, config.bottom_blocks)
         self.bottom_project = near_zero(width, config.bottom_latents)
 
-        self.decoder_merge = near_zero(config.bottom_latents + width, width)
-        self.decoder = Blocks(width, config.decoder_blocks, modulated)
-        self.synthesis = Overlapping(analysed, 3, BOTTOM_STRIDE)
+        merged = Graded(config.bottom_latents + width, width, 1, graded)
+        self.decoder_merge = started_small(merged)
+        self.decoder = Blocks(width, config.decoder_blocks, modulated, graded)
+        self.synthesis = Overlapping(analysed, 3, BOTTOM_STRIDE, graded)
         refined = config.refine_width
-        self.refine = Refine(width, refined, modulated) if refined else None
+        self.refine = Refine(width, refined, modulated, graded) if refined else None
         with torch.no_grad():
             for lapped in (self.analysis, self.synthesis):
                 lapped.weight.copy_(torch.cat([kernels, kernels[fine]]))
@@ -234,12 +247,12 @@ class Transform(nn.Module):
     def decode(self, vectors: Tensor, h: Tensor, level: Tensor) -> Tensor:
         """Bottom code vectors and h to the image (B, 3, H, W), not clamped to [0, 1]."""
         scaled = vectors * at_level(self.bottom_ungain, level).exp()
-        x = self.decoder_merge(torch.cat([scaled, h], 1))
+        x = self.decoder_merge(torch.cat([scaled, h], 1), level)
         x = self.decoder(x * (1 + at_level(self.decoder_scale, level)), level)
         fine = scaled[:, scaled.shape[1] - self.config.fine_latents :]
         margin = BOTTOM_STRIDE + BOTTOM_STRIDE // 2
         spread = F.pad(torch.cat([x, fine], 1), (1, 1, 1, 1), mode="replicate")
-        image: Tensor = self.synthesis(spread)
+        image: Tensor = self.synthesis(spread, level)
         image = image[:, :, margin:-margin, margin:-margin]
         if self.refine is not None:
             image = self.refine(x, image, level)

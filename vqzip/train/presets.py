@@ -23,7 +23,7 @@ class Preset:
 
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(
-            transform=TransformConfig(refine_width=48, modulated=True)
+            transform=TransformConfig(refine_width=48, modulated=True, graded=True)
         ).with_latents((*PixelCNNConfig().slices, 32, 32), fine=64)
     )
     data: DataConfig = field(default_factory=DataConfig)
