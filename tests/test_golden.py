@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import vqzip
-from vqzip.codec import CodecModel, unpack
+from vqzip.codec import CodecModel, synthesise, unpack
 from vqzip.container import unpack as unpack_container
 from vqzip.metadata import metadata_of
 from vqzip.store import assemble, fingerprint, load_model, load_tensors
@@ -32,6 +32,22 @@ def filtering() -> CodecModel:
     """The same with filters."""
     tensors, config = load_tensors(GOLDEN / "model")
     tensors |= load_file(FILTERED / "filters.safetensors")
+    return assemble(tensors, config, fingerprint(tensors, config))
+
+
+@pytest.fixture(scope="module")
+def graded() -> CodecModel:
+    """The same with weights that depend on the level, by numbers that are easily made."""
+    tensors, config = load_tensors(GOLDEN / "model")
+    layers = ["decoder_merge", "synthesis"]
+    layers += [f"decoder.0.{layer}" for layer in ("reduce", "mix", "expand")]
+    for sign, end in ((1, "low"), (-1, "high")):
+        for layer in layers:
+            weight = tensors[f"transform.{layer}.weight"]
+            numbers = np.arange(weight.size) * 7919 % 201 - 100
+            found = (sign * numbers / 2**12).reshape(weight.shape).astype(np.float16)
+            tensors[f"transform.{layer}.ends.{end}"] = found
+    config["transform"]["graded"] = True
     return assemble(tensors, config, fingerprint(tensors, config))
 
 
@@ -80,6 +96,23 @@ def test_filters_and_filtered_pixels_are_the_same(filtering: CodecModel) -> None
         expected = np.asarray(image, np.int16)
     decoded = np.asarray(vqzip.decompress(data, filtering), np.int16)
     assert np.abs(decoded - expected).max() <= 1
+
+
+@pytest.mark.parametrize("quality", [20, 80])
+def test_weights_that_depend_on_the_level_give_the_same_pixels(
+    quality: int, graded: CodecModel, model: CodecModel
+) -> None:
+    """And others than without them, from the same codes."""
+    data = (GOLDEN / "graded" / f"photo-q{quality}.vqz").read_bytes()
+    with Image.open(GOLDEN / "graded" / f"photo-q{quality}.png") as image:
+        expected = np.asarray(image, np.int16)
+    decoded = np.asarray(vqzip.decompress(data, graded), np.int16)
+    assert np.abs(decoded - expected).max() <= 1
+    parsed = unpack_container(data)
+    header = parsed.header
+    size = header.width, header.height, header.level
+    plain = synthesise(model, unpack(model, parsed.code_stream, *size), *size)
+    assert np.abs(plain.astype(np.int16) - expected).max() > 20
 
 
 @pytest.mark.parametrize("name", ["dot-q50", "gray-q50", "filtered/photo-q60"])

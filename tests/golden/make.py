@@ -58,6 +58,40 @@ def with_filters() -> CodecModel:
     return assemble(tensors, config, fingerprint(tensors, config))
 
 
+GRADED = (
+    "decoder_merge",
+    "synthesis",
+    *(f"decoder.0.{layer}" for layer in ("reduce", "mix", "expand")),
+)
+
+
+def with_ends() -> CodecModel:
+    """The golden model with weights that depend on the level, by numbers that are easily made."""
+    tensors, config = load_tensors(HERE / "model")
+    for sign, end in ((1, "low"), (-1, "high")):
+        for layer in GRADED:
+            weight = tensors[f"transform.{layer}.weight"]
+            numbers = np.arange(weight.size) * 7919 % 201 - 100
+            found = (sign * numbers / 2**12).reshape(weight.shape).astype(np.float16)
+            tensors[f"transform.{layer}.ends.{end}"] = found
+    config["transform"]["graded"] = True
+    return assemble(tensors, config, fingerprint(tensors, config))
+
+
+def make_graded(photo: Image.Image) -> None:
+    """Files of such a model on both sides of the middle of its levels."""
+    folder = HERE / "graded"
+    if folder.exists():
+        return
+    folder.mkdir()
+    model = with_ends()
+    for quality in (20, 80):
+        data = vqzip.compress(photo, quality, model)
+        (folder / f"photo-q{quality}.vqz").write_bytes(data)
+        decoded = vqzip.decompress(data, model)
+        (folder / f"photo-q{quality}.png").write_bytes(to_bytes(decoded, "PNG"))
+
+
 def make_filtered(photo: Image.Image) -> None:
     """A file whose picture has a filter, and what that is."""
     folder = HERE / "filtered"
@@ -107,6 +141,7 @@ def main() -> None:
             header.width,
         )
     make_filtered(sources["photo"].crop((40, 20, 90, 60)))
+    make_graded(sources["photo"].crop((40, 20, 90, 60)))
     (HERE / "codes.json").write_text(json.dumps(digests, indent=1) + "\n")
 
 
