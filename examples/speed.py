@@ -88,8 +88,8 @@ def pillow(image: Image.Image, repeats: int, name: str, **options: object) -> tu
         buffer.seek(0)
         image.save(buffer, name, **options)
 
-    encoding = seconds(encode, repeats)
-    return encoding, seconds(lambda: Image.open(buffer).convert("RGB"), repeats)
+    to_encode = seconds(encode, repeats)
+    return to_encode, seconds(lambda: Image.open(buffer).convert("RGB"), repeats)
 
 
 def measure(image: Image.Image, model: codec.CodecModel, repeats: int) -> None:
@@ -97,18 +97,21 @@ def measure(image: Image.Image, model: codec.CodecModel, repeats: int) -> None:
     pixels, level = load(image).pixels, level_of_quality(DEFAULT_QUALITY)
     height, width, _ = pixels.shape
     streams: list[bytes] = []
-    encoding = split(lambda: streams.append(encoding.encode(model, pixels, level)), repeats)
+    to_encode = split(lambda: streams.append(encoding.encode(model, pixels, level)), repeats)
     stream = streams[0]
-    decoding = split(lambda: codec.decode(model, stream, width, height, level), repeats)
+    to_decode = split(lambda: codec.decode(model, stream, width, height, level), repeats)
     print(f"{width} x {height}, {8 * len(stream) / (width * height):.3f} bpp: encode, decode")
-    for part, time_taken in encoding.items():
-        print(f"  {part.replace('all', 'vqzip'):12} {time_taken:8.3f} s {decoding[part]:8.3f} s")
+    for part, time_taken in to_encode.items():
+        print(f"  {part.replace('all', 'vqzip'):12} {time_taken:8.3f} s {to_decode[part]:8.3f} s")
     for name, options in (("WEBP", {"method": 6}), ("AVIF", {"speed": 4, "quality": 60})):
         if f".{name.lower()}" not in Image.registered_extensions():
             continue
         encode, decode = pillow(image, repeats, name, **options)
-        ratios = f"{encoding['all'] / encode:.1f} and {decoding['all'] / decode:.0f} times as long"
-        print(f"  {name.lower():12} {encode:8.3f} s {decode:8.3f} s, vqzip takes {ratios}")
+        ratios = to_encode["all"] / encode, to_decode["all"] / decode
+        print(
+            f"  {name.lower():12} {encode:8.3f} s {decode:8.3f} s, vqzip takes "
+            f"{ratios[0]:.1f} and {ratios[1]:.0f} times as long"
+        )
 
 
 def alone(direction: str, picture: Path, width: int, height: int, stream: Path) -> None:
