@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_models import FILTERED, GOLDEN, GRADED, with_ends, with_filters
 from PIL import Image
-from safetensors.numpy import load_file
 
 import vqzip
 from vqzip.codec import CodecModel, synthesise, unpack
 from vqzip.container import unpack as unpack_container
 from vqzip.metadata import metadata_of
-from vqzip.store import assemble, fingerprint, load_model, load_tensors
+from vqzip.store import load_model
 
-GOLDEN = Path(__file__).parent / "golden"
-FILTERED = GOLDEN / "filtered"
 CODES: dict[str, str] = json.loads((GOLDEN / "codes.json").read_text())
 
 
@@ -29,26 +26,12 @@ def model() -> CodecModel:
 
 @pytest.fixture(scope="module")
 def filtering() -> CodecModel:
-    """The same with filters."""
-    tensors, config = load_tensors(GOLDEN / "model")
-    tensors |= load_file(FILTERED / "filters.safetensors")
-    return assemble(tensors, config, fingerprint(tensors, config))
+    return with_filters()
 
 
 @pytest.fixture(scope="module")
 def graded() -> CodecModel:
-    """The same with weights that depend on the level, by numbers that are easily made."""
-    tensors, config = load_tensors(GOLDEN / "model")
-    layers = ["decoder_merge", "synthesis"]
-    layers += [f"decoder.0.{layer}" for layer in ("reduce", "mix", "expand")]
-    for sign, end in ((1, "low"), (-1, "high")):
-        for layer in layers:
-            weight = tensors[f"transform.{layer}.weight"]
-            numbers = np.arange(weight.size) * 7919 % 201 - 100
-            found = (sign * numbers / 2**12).reshape(weight.shape).astype(np.float16)
-            tensors[f"transform.{layer}.ends.{end}"] = found
-    config["transform"]["graded"] = True
-    return assemble(tensors, config, fingerprint(tensors, config))
+    return with_ends()
 
 
 def test_model_is_the_one_the_files_were_made_with(model: CodecModel) -> None:
@@ -103,8 +86,8 @@ def test_weights_that_depend_on_the_level_give_the_same_pixels(
     quality: int, graded: CodecModel, model: CodecModel
 ) -> None:
     """And others than without them, from the same codes."""
-    data = (GOLDEN / "graded" / f"photo-q{quality}.vqz").read_bytes()
-    with Image.open(GOLDEN / "graded" / f"photo-q{quality}.png") as image:
+    data = (GRADED / f"photo-q{quality}.vqz").read_bytes()
+    with Image.open(GRADED / f"photo-q{quality}.png") as image:
         expected = np.asarray(image, np.int16)
     decoded = np.asarray(vqzip.decompress(data, graded), np.int16)
     assert np.abs(decoded - expected).max() <= 1

@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 import profiles
+from golden_models import FILTERED, GRADED, with_ends, with_filters
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 import vqzip
-from vqzip.codec import CodecModel, Codes, unpack
+from vqzip.codec import Codes, unpack
 from vqzip.container import unpack as unpack_container
 from vqzip.image import to_bytes
 from vqzip.metadata import Metadata
-from vqzip.store import assemble, fingerprint, load_model, load_tensors
+from vqzip.store import load_model
 
 HERE = Path(__file__).parent
 PICTURES = {"photo-q20": 20, "photo-q60": 60, "photo-q100": 100, "gray-q50": 50, "dot-q50": 50}
@@ -51,53 +52,24 @@ def cutout(photo: Image.Image) -> Image.Image:
     return image
 
 
-def with_filters() -> CodecModel:
-    """The golden model with the golden filters."""
-    tensors, config = load_tensors(HERE / "model")
-    tensors |= load_file(HERE / "filtered" / "filters.safetensors")
-    return assemble(tensors, config, fingerprint(tensors, config))
-
-
-GRADED = (
-    "decoder_merge",
-    "synthesis",
-    *(f"decoder.0.{layer}" for layer in ("reduce", "mix", "expand")),
-)
-
-
-def with_ends() -> CodecModel:
-    """The golden model with weights that depend on the level, by numbers that are easily made."""
-    tensors, config = load_tensors(HERE / "model")
-    for sign, end in ((1, "low"), (-1, "high")):
-        for layer in GRADED:
-            weight = tensors[f"transform.{layer}.weight"]
-            numbers = np.arange(weight.size) * 7919 % 201 - 100
-            found = (sign * numbers / 2**12).reshape(weight.shape).astype(np.float16)
-            tensors[f"transform.{layer}.ends.{end}"] = found
-    config["transform"]["graded"] = True
-    return assemble(tensors, config, fingerprint(tensors, config))
-
-
 def make_graded(photo: Image.Image) -> None:
     """Files of such a model on both sides of the middle of its levels."""
-    folder = HERE / "graded"
-    if folder.exists():
+    if GRADED.exists():
         return
-    folder.mkdir()
+    GRADED.mkdir()
     model = with_ends()
     for quality in (20, 80):
         data = vqzip.compress(photo, quality, model)
-        (folder / f"photo-q{quality}.vqz").write_bytes(data)
+        (GRADED / f"photo-q{quality}.vqz").write_bytes(data)
         decoded = vqzip.decompress(data, model)
-        (folder / f"photo-q{quality}.png").write_bytes(to_bytes(decoded, "PNG"))
+        (GRADED / f"photo-q{quality}.png").write_bytes(to_bytes(decoded, "PNG"))
 
 
 def make_filtered(photo: Image.Image) -> None:
     """A file whose picture has a filter, and what that is."""
-    folder = HERE / "filtered"
-    if folder.exists():
+    if FILTERED.exists():
         return
-    folder.mkdir()
+    FILTERED.mkdir()
     rng = np.random.default_rng(0)
     weights = rng.integers(2**16, 2**27, (4, 15)).astype(np.int32)
     weights[:, 7] = 2**28
@@ -106,11 +78,11 @@ def make_filtered(photo: Image.Image) -> None:
         "wiener.steps": np.linspace(1, 0.5, 129, dtype=np.float32),
         "wiener.weights": weights,
     }
-    save_file(filters, folder / "filters.safetensors")
+    save_file(filters, FILTERED / "filters.safetensors")
     model = with_filters()
     data = vqzip.compress(photo, 60, model)
-    (folder / "photo-q60.vqz").write_bytes(data)
-    (folder / "photo-q60.png").write_bytes(to_bytes(vqzip.decompress(data, model), "PNG"))
+    (FILTERED / "photo-q60.vqz").write_bytes(data)
+    (FILTERED / "photo-q60.png").write_bytes(to_bytes(vqzip.decompress(data, model), "PNG"))
 
 
 def main() -> None:

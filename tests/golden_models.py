@@ -1,0 +1,36 @@
+"""The golden model with parts that it was made without, as golden files have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from vqzip.codec import CodecModel
+from vqzip.store import assemble, fingerprint, load_tensors
+
+GOLDEN = Path(__file__).parent / "golden"
+FILTERED, GRADED = GOLDEN / "filtered", GOLDEN / "graded"
+
+
+def with_filters() -> CodecModel:
+    """The golden model with the golden filters."""
+    tensors, config = load_tensors(GOLDEN / "model")
+    tensors |= load_file(FILTERED / "filters.safetensors")
+    return assemble(tensors, config, fingerprint(tensors, config))
+
+
+def with_ends() -> CodecModel:
+    """The golden model with weights that depend on the level, by numbers that are easily made."""
+    tensors, config = load_tensors(GOLDEN / "model")
+    layers = ["decoder_merge", "synthesis"]
+    layers += [f"decoder.0.{layer}" for layer in ("reduce", "mix", "expand")]
+    for sign, end in ((1, "low"), (-1, "high")):
+        for layer in layers:
+            weight = tensors[f"transform.{layer}.weight"]
+            numbers = np.arange(weight.size) * 7919 % 201 - 100
+            found = (sign * numbers / 2**12).reshape(weight.shape).astype(np.float16)
+            tensors[f"transform.{layer}.ends.{end}"] = found
+    config["transform"]["graded"] = True
+    return assemble(tensors, config, fingerprint(tensors, config))
