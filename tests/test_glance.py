@@ -165,6 +165,16 @@ def test_filters_that_do_harm_are_not_taken(shipped: CodecModel) -> None:
     assert errors[0] < errors[1]
 
 
+def test_nearest_codes_are_not_chosen_again(shipped: CodecModel) -> None:
+    """But have a filter, and the codes that they have in a model without filters."""
+    search, pixels = Search(by_bits=False), photo()
+    codes = encoding.analyse(shipped, pixels, LEVEL, search)
+    plain = encoding.analyse(replace(shipped, bank=None), pixels, LEVEL, search)
+    for a, b in zip([*codes.top, *codes.bottom], [*plain.top, *plain.bottom], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert codes.filter is not None
+
+
 def test_large_pictures_are_not_looked_at(
     monkeypatch: pytest.MonkeyPatch, model: CodecModel
 ) -> None:

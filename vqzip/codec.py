@@ -126,7 +126,7 @@ def ending_of(model: CodecModel, codes: Codes, level: int) -> Callable[[Tensor],
     return partial(model.bank.filtered, coefficients=codes.filter, level=level)
 
 
-def finish(model: CodecModel, encoder: Encoder, codes: Codes) -> bytes:
+def finish_stream(model: CodecModel, encoder: Encoder, codes: Codes) -> bytes:
     """The stream, both maps being in it."""
     if model.bank is not None:
         model.bank.put(codes.filter, encoder)
@@ -139,7 +139,7 @@ def pack(model: CodecModel, codes: Codes, level: int) -> bytes:
     encoder, condition = Encoder(), condition_of(model, codes.top, codes.shape, level)
     codemap.encode(model.top, codes.top, codes.shape, level, None, encoder)
     codemap.encode(model.bottom, codes.bottom, codes.bottom_shape, level, condition, encoder)
-    return finish(model, encoder, codes)
+    return finish_stream(model, encoder, codes)
 
 
 def cross_entropy(model: CodecModel, codes: Codes, level: int) -> tuple[float, float]:

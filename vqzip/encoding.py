@@ -17,7 +17,7 @@ from vqzip.codec import (
     condition_of,
     doubled,
     ending_of,
-    finish,
+    finish_stream,
     level_of,
     maps_of,
     vectors_of,
@@ -74,12 +74,13 @@ def begin(
     given = level, condition_of(model, top, shape, level), fine
     latents = Latents(model.bottom, analysis.bottom_latent(above, coded), doubled(shape), *given)
     filtered = partial(with_filter, model, pixels, level=level, search=search)
+    bank = model.bank if search.filters else None
     look: Look | None = None
-    if search.passes:
+    if search.by_bits and search.passes:
         look = partial(_look, model, pixels, shape, top, level, fine, filtered)
-    elif model.bank is not None and search.filters and shape[0] * shape[1] <= LARGE:
+    elif search.by_bits and bank is not None and shape[0] * shape[1] <= LARGE:
         picture = pixels, level_of(model, level), level, worth(model, level), fine
-        glance = Glance(model.transform, model.bank, *picture, coded)
+        glance = Glance(model.transform, bank, *picture, coded)
 
         def look(codes: list[CodeArray]) -> Found:
             return glance(above, vectors_of(model.bottom, codes, level))
@@ -134,4 +135,4 @@ def encode(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFAU
     """Pixels (H, W, 3) to a code stream at a position of the quality scale."""
     encoder = Encoder()
     codes = begin(model, pixels, level, search, encoder).finish(model, search, encoder)
-    return finish(model, encoder, codes)
+    return finish_stream(model, encoder, codes)
