@@ -23,7 +23,7 @@
 #define BYTES __attribute__((target("avx512f,avx512vnni")))
 #endif
 
-enum { SUMS = 3, QUAD = 4, SIGN = 0x80, ROWS = 3, BATCH = 36, PIECE = 12, ACTIVATION_LEVELS = 240 };
+enum { SUMS = 3, QUAD = 4, SIGN = 0x80, ROWS = 3, BATCH = 36, PIECE = 6, ACTIVATION_LEVELS = 240 };
 enum { PANEL = 128, FLOATS = PANEL / sizeof(float), DOUBLES = PANEL / sizeof(double), VECTORS = 4 };
 
 typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
