@@ -11,13 +11,20 @@ from vqzip.codec import CodecModel
 from vqzip.store import assemble, fingerprint, load_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
-FILTERED, GRADED = GOLDEN / "filtered", GOLDEN / "graded"
+FILTERED, GRADED, ADAPTIVE = (GOLDEN / name for name in ("filtered", "graded", "adaptive"))
 
 
 def with_filters() -> CodecModel:
     """The golden model with the golden filters."""
     tensors, config = load_tensors(GOLDEN / "model")
     tensors |= load_file(FILTERED / "filters.safetensors")
+    return assemble(tensors, config, fingerprint(tensors, config))
+
+
+def with_learning() -> CodecModel:
+    """The golden model with frequencies that learn."""
+    tensors, config = load_tensors(GOLDEN / "model")
+    config["adaptive"] = True
     return assemble(tensors, config, fingerprint(tensors, config))
 
 

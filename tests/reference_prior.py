@@ -154,8 +154,8 @@ class Map:
         features: list[list[int]] = []
         for mean, log_scale, *tails in zip(*[iter(out.tolist())] * 4, strict=True):
             c = channels.start + len(features)
-            middle = _clip(_shift(mean * int(self.unit[c]), 14), 2**15)
-            entry = _shift((log_scale + int(self.log_scale[c])) * 64, 12) + 256
+            middle = _clip(round_shift(mean * int(self.unit[c]), 14), 2**15)
+            entry = round_shift((log_scale + int(self.log_scale[c])) * 64, 12) + 256
             precision = int(self.precision[min(max(entry, 0), len(self.precision) - 1)])
             features.append([2 * precision * middle, precision, *(t << 10 for t in tails)])
         return np.array(features)
@@ -166,7 +166,8 @@ class Map:
         self.inputs[y, x, channels] = inputs_of(vector, self.inverse_unit[channels])
 
 
-def _shift(x: int, bits: int) -> int:
+def round_shift(x: int, bits: int) -> int:
+    """Divide by 2^bits, rounding half up."""
     return (x + (1 << (bits - 1))) >> bits
 
 
@@ -183,11 +184,8 @@ def exp2() -> list[int]:
         return [int(x.to_integral_value(ROUND_HALF_EVEN)) for x in exact]
 
 
-def counts(labels: Ints, bias: Ints, features: Ints) -> list[int]:
-    """Counts of one group of codewords: labels (K, d), bias (K,), features (d, 4).
-
-    A codeword's frequency is its count plus one out of 2^24.
-    """
+def weights(labels: Ints, bias: Ints, features: Ints) -> list[int]:
+    """Weights of one group of codewords: labels (K, d), bias (K,), features (d, 4)."""
     logits = []
     for label, start in zip(labels.tolist(), bias.tolist(), strict=True):
         logit = start << 16
@@ -195,8 +193,12 @@ def counts(labels: Ints, bias: Ints, features: Ints) -> list[int]:
             logit += linear * c - square * c * c + size * abs(c) + small * min(abs(c), 64)
         logits.append(logit)
     steps = [(max(logits) - logit) >> 20 for logit in logits]
-    weights = [exp2()[step] if step <= 28 * 256 else 0 for step in steps]
-    free = 2**24 - len(logits)
+    return [exp2()[step] if step <= 28 * 256 else 0 for step in steps]
+
+
+def counts(weights: Sequence[int]) -> list[int]:
+    """Counts of codewords with such weights: their frequencies less one, out of 2^24."""
+    free = 2**24 - len(weights)
     ratio = free / sum(weights)  # Python's floats are IEEE doubles
     starts = [int(before * ratio) for before in accumulate(weights[:-1], initial=0)]
     return [end - start for start, end in zip(starts, [*starts[1:], free], strict=True)]

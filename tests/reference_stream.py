@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import reference_prior
+from reference_adaptation import EVERY, Group
 from reference_prior import Ints, Tensors
 
 
@@ -75,25 +76,33 @@ def wavefront(shape: tuple[int, int], tile: int) -> Iterator[list[tuple[int, int
 
 
 def _decode_map(
-    decoder: RangeDecoder, prior: reference_prior.Map, books: list[Book]
+    decoder: RangeDecoder, prior: reference_prior.Map, books: list[Book], adaptive: bool
 ) -> tuple[list[Ints], Ints]:
     """Codes (height, width, groups) of each slice, and vectors (height, width, channels)."""
     shape = prior.inputs.shape[:2]
     codes = [np.zeros((*shape, len(book.codewords)), np.int64) for book in books]
     vectors = np.zeros_like(prior.inputs)
-    for positions in wavefront(shape, prior.tile):
+    learning = [[Group(labels) for labels in book.labels] for book in books]
+    for step, positions in enumerate(wavefront(shape, prior.tile)):
         hidden = [prior.hidden(y, x) for y, x in positions]
         for i, book in enumerate(books):
             groups, size, _ = book.codewords.shape
             for (y, x), h in zip(positions, hidden, strict=True):
                 if size > 1:
                     features = prior.features(y, x, h, i).reshape(groups, -1, 4)
-                    for g in range(groups):
-                        counts = reference_prior.counts(book.labels[g], book.bias[g], features[g])
-                        codes[i][y, x, g] = decoder.get(counts)
+                    for g, group in enumerate(learning[i]):
+                        bias, own = book.bias[g] + group.more, group.with_gains(features[g])
+                        weights = reference_prior.weights(book.labels[g], bias, own)
+                        code = decoder.get(reference_prior.counts(weights))
+                        codes[i][y, x, g] = code
+                        if adaptive:
+                            group.learn(features[g], weights, code)
                 vector = book.codewords[np.arange(groups), codes[i][y, x]].reshape(-1)
                 vectors[y, x, prior.channels[i]] = vector
                 prior.put(y, x, i, vector)
+        if adaptive and step % EVERY == EVERY - 1:
+            for group in (group for groups in learning for group in groups):
+                group.update()
     return codes, vectors
 
 
@@ -128,11 +137,12 @@ def decode(
     shape = -(-height // 16), -(-width // 16)
     slices, tile = config["top"]["slices"], config["tile"] // 2
     top = reference_prior.Map(tensors, "top", slices, shape, tile, level)
-    top_codes, vectors = _decode_map(decoder, top, books("top"))
+    adaptive = config.get("adaptive", False)
+    top_codes, vectors = _decode_map(decoder, top, books("top"), adaptive)
 
     condition = reference_prior.lift(tensors, reference_prior.inputs_of(vectors, top.inverse_unit))
     shape = 2 * shape[0], 2 * shape[1]
     slices, tile = config["bottom"]["slices"], config["tile"]
     bottom = reference_prior.Map(tensors, "bottom", slices, shape, tile, level, condition)
-    bottom_codes, _ = _decode_map(decoder, bottom, books("bottom"))
+    bottom_codes, _ = _decode_map(decoder, bottom, books("bottom"), adaptive)
     return top_codes, bottom_codes, _filter(decoder, tensors)

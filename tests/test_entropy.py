@@ -91,7 +91,8 @@ def test_frequencies_agree_with_the_reference(codebook: tuple[Ints, Ints, Ints],
     grouped = features.astype(np.int64).reshape(2, groups, dim, 4)
     for n in range(2):
         for g in range(groups):
-            expected = reference_prior.counts(labels[g], bias[g], grouped[n, g])
+            likely = reference_prior.weights(labels[g], bias[g], grouped[n, g])
+            expected = reference_prior.counts(likely)
             assert (found[n, g] - 1).tolist() == expected
 
 

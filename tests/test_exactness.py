@@ -30,8 +30,8 @@ from safetensors.numpy import load_file
 import vqzip
 from vqzip import container, native
 from vqzip.codec import CodecModel, unpack
-from vqzip.coding import Slice
 from vqzip.integer import Doubles, Linear
+from vqzip.slices import Slice
 from vqzip.store import models_folder
 
 TESTS = Path(__file__).parent

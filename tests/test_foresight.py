@@ -17,10 +17,11 @@ from vqzip import codec, codemap, encoding, store
 from vqzip.choice import Search, choose, choose_looking
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
-from vqzip.coding import Coding, Slice
+from vqzip.coding import Coding
 from vqzip.entropy import Codes
 from vqzip.foresight import Foresight
 from vqzip.layout import Layout
+from vqzip.slices import Slice
 
 pytest_plugins = ["tiny_fixtures"]
 

@@ -7,11 +7,19 @@ import json
 
 import numpy as np
 import pytest
-from golden_models import FILTERED, GOLDEN, GRADED, with_ends, with_filters
+from golden_models import (
+    ADAPTIVE,
+    FILTERED,
+    GOLDEN,
+    GRADED,
+    with_ends,
+    with_filters,
+    with_learning,
+)
 from PIL import Image
 
 import vqzip
-from vqzip.codec import CodecModel, synthesise, unpack
+from vqzip.codec import CodecModel, Codes, synthesise, unpack
 from vqzip.container import unpack as unpack_container
 from vqzip.metadata import metadata_of
 from vqzip.store import load_model
@@ -30,8 +38,21 @@ def filtering() -> CodecModel:
 
 
 @pytest.fixture(scope="module")
+def learning() -> CodecModel:
+    return with_learning()
+
+
+@pytest.fixture(scope="module")
 def graded() -> CodecModel:
     return with_ends()
+
+
+def digest(codes: Codes) -> str:
+    """SHA-256 of all codes, slice by slice, as little-endian 16-bit integers."""
+    sha = hashlib.sha256()
+    for part in (*codes.top, *codes.bottom):
+        sha.update(part.astype("<u2").tobytes())
+    return sha.hexdigest()
 
 
 def test_model_is_the_one_the_files_were_made_with(model: CodecModel) -> None:
@@ -44,10 +65,7 @@ def test_codes_are_the_same(name: str, model: CodecModel) -> None:
     parsed = unpack_container((GOLDEN / f"{name}.vqz").read_bytes())
     header = parsed.header
     codes = unpack(model, parsed.code_stream, header.width, header.height, header.level)
-    sha = hashlib.sha256()
-    for part in (*codes.top, *codes.bottom):
-        sha.update(part.astype("<u2").tobytes())
-    assert sha.hexdigest() == CODES[name]
+    assert digest(codes) == CODES[name]
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -96,6 +114,22 @@ def test_weights_that_depend_on_the_level_give_the_same_pixels(
     size = header.width, header.height, header.level
     plain = synthesise(model, unpack(model, parsed.code_stream, *size), *size)
     assert np.abs(plain.astype(np.int16) - expected).max() > 20
+
+
+def test_frequencies_learn_the_same(learning: CodecModel, model: CodecModel) -> None:
+    """And others than without it: then the stream has other codes."""
+    data = (ADAPTIVE / "photo-q70.vqz").read_bytes()
+    with Image.open(ADAPTIVE / "photo-q70.png") as image:
+        expected = np.asarray(image, np.int16)
+    decoded = np.asarray(vqzip.decompress(data, learning), np.int16)
+    assert np.abs(decoded - expected).max() <= 1
+    parsed = unpack_container(data)
+    header = parsed.header
+    size = header.width, header.height, header.level
+    codes = unpack(learning, parsed.code_stream, *size)
+    assert digest(codes) == (ADAPTIVE / "codes.txt").read_text().strip()
+    with pytest.raises(vqzip.VqzError):
+        unpack(model, parsed.code_stream, *size)
 
 
 @pytest.mark.parametrize("name", ["dot-q50", "gray-q50", "filtered/photo-q60"])

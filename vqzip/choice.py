@@ -18,10 +18,10 @@ import numpy as np
 from vqzip import codemap
 from vqzip.codemap import CHUNK, CodeMap
 from vqzip.coder import SUMS, Coded, Counter, Encoder, Sink, Writer
-from vqzip.coding import Choice
 from vqzip.entropy import Codes, error_terms
 from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
+from vqzip.slices import Choice
 from vqzip.threads import share
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class _Run:
     """A run of steps whose codes are to be chosen: what tells errors, and room for the codes."""
 
     def __init__(self, latents: Latents, search: Search, places: Ints, wanted: bool) -> None:
-        """At these places; sums for a sink are `wanted`, or not."""
+        """At these places; sums for a sink, or to learn from, are `wanted`, or not."""
         code_map, level, n = latents.code_map, latents.level, len(places)
         parts = [slice(*ends) for ends in pairwise(code_map.prior.starts)]
         self.choices = []
@@ -177,7 +177,7 @@ def choose_looking(
         _append(latents, codes, encoder)
         return codes, found
     started: Started = {}
-    first = _walk(latents, search, None, started)
+    first = _walk(latents, search, None, started, learning=False)
     found = look(first)
     moved = latents.moved(NEARER * _away(latents, first, found, search))
     return _walk(moved, search, encoder, started), found
@@ -191,17 +191,25 @@ def _append(latents: Latents, codes: list[Codes], encoder: Encoder | None) -> No
 
 
 def _walk(
-    latents: Latents, search: Search, sink: Sink | None, started: Started | None = None
+    latents: Latents,
+    search: Search,
+    sink: Sink | None,
+    started: Started | None = None,
+    learning: bool = True,
 ) -> list[Codes]:
-    """Codes that are the best one after the other; a sink gets them and their weights."""
+    """Codes that are the best one after the other; a sink gets them and their weights.
+
+    Frequencies learn if those of the model do, and if it is `learning`.
+    """
     code_map, writer = latents.code_map, None if sink is None else Writer(sink)
-    coding = code_map.coding(latents.shape, latents.level, latents.condition)
+    coding = code_map.coding(latents.shape, latents.level, latents.condition, learning)
+    wanted = writer is not None or (code_map.adaptive and learning)
     cells, places, starts = coding.layout.order
     codes = [np.empty((len(cells), b.groups), np.uint16) for b in code_map.books(latents.level)]
     for first, last in coding.layout.runs(CHUNK):
         coding.open(first, last)
         rows = slice(starts[first], starts[last])
-        run = _Run(latents, search, places[rows], writer is not None)
+        run = _Run(latents, search, places[rows], wanted)
         start = None if started is None else started.get(first)
         if start is None:
             start = coding.start(places[rows])

@@ -102,6 +102,12 @@ def condition_of(
     return lifted.reshape(-1, lifted.shape[-1])
 
 
+def fixed(model: CodecModel) -> CodecModel:
+    """A model whose frequencies stay the prior's, where codes are not those of a picture."""
+    top, bottom = (replace(code_map, adaptive=False) for code_map in (model.top, model.bottom))
+    return replace(model, top=top, bottom=bottom)
+
+
 def worth(model: CodecModel, level: int) -> float:
     """Bits for a squared error of 1 in a pixel, colours summed up."""
     return float(model.transform.config.worth(level_of(model, level)))

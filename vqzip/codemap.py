@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import native
+from vqzip.adaptation import Adaptation
 from vqzip.coder import SUMS, Coded, Counter, Sink, Sums, Writer
 from vqzip.coding import Coding
 from vqzip.entropy import CodebookTable, Codes, look_up
@@ -44,6 +45,7 @@ class CodeMap:
     weight: NDArray[np.float32]  # (levels, channels) bits for a squared code unit, encoder only
     tile: int  # side of a tile in codes
     steps: int  # positions of the quality scale from one trained level to the next
+    adaptive: bool = False  # whether frequencies learn from a map's codes
 
     def books(self, level: int) -> list[CodebookTable]:
         """Codebooks of the trained level that is nearest to a position on the quality scale."""
@@ -64,11 +66,20 @@ class CodeMap:
         rows = [np.interp(at, known, w) for w in self.weight.T]
         return np.array(rows, np.float32)
 
-    def coding(self, shape: tuple[int, int], level: int, condition: Bytes | None) -> Coding:
-        """A state of coding a map of so many rows and columns, in which nothing is known."""
+    def coding(
+        self, shape: tuple[int, int], level: int, condition: Bytes | None, learning: bool = True
+    ) -> Coding:
+        """A state of coding a map of so many rows and columns, in which nothing is known.
+
+        If it is not `learning`, frequencies are those of the prior whatever the model.
+        """
         whole = Layout(*shape, self.tile)
         layout = replace(whole, window=max(KEPT // whole.lines, 1))
-        return Coding(self.prior, layout, level, condition, self.coded(level))
+        learned = [
+            Adaptation(book) if self.adaptive and learning and book.size > 1 else None
+            for book in self.books(level)
+        ]
+        return Coding(self.prior, layout, level, condition, self.coded(level), learned)
 
     def coded(self, level: int) -> int:
         """How many channels there are before those that are zero everywhere."""
@@ -105,16 +116,19 @@ class CodeSource(Protocol):
 
 def _weights(
     coding: Coding, i: int, book: CodebookTable, hidden: Doubles, seen: NDArray[Any]
-) -> Doubles:
-    """Weights (n * G, K) of a slice."""
+) -> tuple[Doubles, Doubles | None]:
+    """Weights (n * G, K) of a slice, and what is to be learned from with its codes, if it is."""
     weights = np.empty((len(hidden) * book.groups, book.size))
+    adapted = coding.adaptations[i]
+    base = None if adapted is None else np.empty((len(hidden), book.groups * book.dim, 2))
 
     def weigh(rows: slice) -> None:
         part = slice(rows.start * book.groups, rows.stop * book.groups)
-        coding.slices[i].weigh(book, hidden[rows], seen[rows], weights[part])
+        learned = adapted, None if base is None else base[rows]
+        coding.slices[i].weigh(book, hidden[rows], seen[rows], weights[part], *learned)
 
     native.spread(weigh, len(hidden))
-    return weights
+    return weights, base
 
 
 def _sums(
@@ -125,14 +139,19 @@ def _sums(
     seen: NDArray[Any],
     codes: NDArray[np.int32],
 ) -> Sums:
-    """Sums (n * G, 3) for codes (n, G) of a slice."""
+    """Sums (n * G, 3) for codes (n, G) of a slice, which learns from them if it does."""
     sums = np.empty((codes.size, SUMS))
+    adapted = coding.adaptations[i]
 
     def find(rows: slice) -> None:
         part = slice(rows.start * book.groups, rows.stop * book.groups)
-        coding.slices[i].find_sums(book, hidden[rows], seen[rows], codes[rows], sums[part])
+        given = book, hidden[rows], seen[rows], codes[rows], sums[part]
+        coding.slices[i].find_sums(*given, adapted)
 
-    native.spread(find, len(hidden))
+    if adapted is None:
+        native.spread(find, len(hidden))
+    else:
+        find(slice(0, len(hidden)))
     return sums
 
 
@@ -195,12 +214,16 @@ def _coded(
     coding = code_map.coding(shape, level, condition)
     for cells, places, starts in filled(coding, code_map.seen(codes, level), CHUNK):
         hidden, seen = coding.hidden(cells, coding.start(places)), coding.inputs[cells]
-        chosen = {i: codes[i][places].astype(np.int32) for i in books}
-        sums = {i: _sums(coding, i, books[i], hidden, seen, chosen[i]) for i in books}
-        for a, b in pairwise(starts):
-            for i, book in books.items():
-                some = slice(a * book.groups, b * book.groups)
-                yield chosen[i].reshape(-1)[some], sums[i][some], book.size
+        for block in coding.blocks(len(starts) - 1):
+            first, last = starts[block.start], starts[block.stop]
+            rows = slice(first, last)
+            chosen = {i: codes[i][places[rows]].astype(np.int32) for i in books}
+            given = hidden[rows], seen[rows]
+            sums = {i: _sums(coding, i, books[i], *given, chosen[i]) for i in books}
+            for a, b in pairwise(starts[block.start : block.stop + 1] - first):
+                for i, book in books.items():
+                    some = slice(a * book.groups, b * book.groups)
+                    yield chosen[i].reshape(-1)[some], sums[i][some], book.size
 
 
 def decode(
@@ -226,11 +249,15 @@ def decode(
             for i, (book, table) in enumerate(zip(books, tables, strict=True)):
                 found: NDArray[np.int32] = np.zeros((len(here), book.groups), np.int32)
                 if book.size > 1:
-                    weights = _weights(coding, i, book, hidden, seen)
+                    weights, base = _weights(coding, i, book, hidden, seen)
                     found = source.get(weights).reshape(len(here), book.groups)
+                    adapted = coding.adaptations[i]
+                    if adapted is not None and base is not None:
+                        adapted.learn(base, weights, found)
                 coding.slices[i].see(table, found, seen)
                 codes[i][begin:end] = found
             coding.put(here, seen)
+            coding.pass_steps()
     return [in_place(c, places) for c in codes]
 
 

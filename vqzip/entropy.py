@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vqzip import native
-from vqzip.coder import WEIGHT_BITS, Sums, row_starts, sums_of
+from vqzip import native, structures
+from vqzip.coder import WEIGHT_BITS, row_starts
 from vqzip.errors import VqzError
 from vqzip.integer import (
     BIAS_SHIFT,
@@ -61,6 +61,7 @@ class CodebookTable:
         """Codewords and labels (G, K, d) in sixty-fourths, bias (G, K) in 2^-12 bits."""
         self.codewords: NDArray[np.int16] = codewords.astype(np.int16)
         self.groups, self.size, self.dim = self.codewords.shape
+        self.labels = labels.astype(np.float64).transpose(0, 2, 1)  # (G, d, K)
         phi = _phi(labels)
         start: Doubles = bias.astype(np.float64)[:, None] * 2.0**BIAS_SHIFT
         largest = np.array([2 * MAX_PRECISION * MEAN_MAX, MAX_PRECISION, MAX_TAIL, MAX_TAIL])
@@ -75,15 +76,17 @@ class CodebookTable:
         self._squares = by_term * (EXP2_STEP / CODEWORD_ONE**2)
         self.rows = max(1, BLOCK // (self.groups * self.size))
         """Positions that are worked on at once."""
-        self._native: native.Book | None = None
+        self._native: structures.Book | None = None
 
-    def logits(self, features: Doubles) -> Doubles:
-        """Features (n, channels, 4) to logits (n, G, K), in 1/256 bits with 20 fraction bits."""
-        n = len(features)
-        grouped = np.empty((self.groups, n, 4 * self.dim + 1))
-        grouped[:, :, :-1] = features.reshape(n, self.groups, -1).transpose(1, 0, 2)
-        grouped[:, :, -1] = 1
-        return self._product(grouped, self.phi)
+    def logits(self, features: Doubles, starts: Doubles | None = None) -> Doubles:
+        """Features (n, channels, 4) to logits (n, G, K), in 1/256 bits with 20 fraction bits.
+
+        They start from the codewords' biases, or from `starts` (G, K).
+        """
+        grouped = features.reshape(len(features), self.groups, -1).transpose(1, 0, 2)
+        product = self._product(np.ascontiguousarray(grouped), self.phi[:, :-1])
+        product += self.phi[:, -1] if starts is None else starts
+        return product
 
     def closeness(self, error: tuple[Doubles, Doubles]) -> Doubles:
         """Minus the squared error of each codeword (n, G, K) up to a constant, as logits are."""
@@ -91,22 +94,27 @@ class CodebookTable:
         grouped = terms.reshape(len(terms), self.groups, -1).transpose(1, 0, 2)
         return self._product(np.ascontiguousarray(grouped), self._squares)
 
-    def best(self, error: tuple[Doubles, Doubles], features: Doubles | None) -> Codes:
-        """Codes (n, G) of least squared error, plus bits if there are features."""
+    def best(
+        self,
+        error: tuple[Doubles, Doubles],
+        features: Doubles | None,
+        starts: Doubles | None = None,
+    ) -> Codes:
+        """Codes (n, G) of least squared error, plus bits if there are features (see `logits`)."""
         slopes, squares = error
         codes = np.zeros((len(slopes), self.groups), np.uint16)
         for start in range(0, len(slopes), self.rows):
             block = slice(start, start + self.rows)
             score = self.closeness((slopes[block], squares[block]))
             if features is not None:
-                likely = self.logits(features[block])
+                likely = self.logits(features[block], starts)
                 rows = likely.reshape(-1, self.size)
                 rows -= largest(rows)
                 score += np.maximum(likely, RAREST, out=likely)
             codes[block] = score.argmax(2)
         return codes
 
-    def native(self) -> native.Book:
+    def native(self) -> structures.Book:
         """For the compiled loops."""
         if self._native is None:
             shape = self.groups, self.size, self.dim
@@ -118,27 +126,22 @@ class CodebookTable:
         np.matmul(grouped, phi, out=product.transpose(1, 0, 2))
         return product
 
-    def weights(self, features: Doubles, out: Doubles | None = None) -> Doubles:
+    def weights(
+        self, features: Doubles, out: Doubles | None = None, starts: Doubles | None = None
+    ) -> Doubles:
         """Features (n, channels, 4) to weights (n * G, K), integers from 0 to 2^28.
 
-        The most likely codeword of a row has 2^28.
+        The most likely codeword of a row has 2^28.  For `starts` see `logits`.
         """
         n = len(features)
         weights = np.empty((n * self.groups, self.size)) if out is None else out
         for start in range(0, n, self.rows):
-            rows = self.logits(features[start : start + self.rows]).reshape(-1, self.size)
+            rows = self.logits(features[start : start + self.rows], starts).reshape(-1, self.size)
             np.subtract(largest(rows), rows, out=rows)
             first = start * self.groups
             target = weights[first : first + len(rows)]
             EXP2.take(rows.astype(np.int64), mode="clip", out=target)
         return weights
-
-    def find_sums(self, features: Doubles, codes: NDArray[Any], sums: Sums) -> None:
-        """Set sums (n * G, 3) for codes (n, G), given features (n, channels, 4)."""
-        for start in range(0, len(features), self.rows):
-            block = slice(start, start + self.rows)
-            rows = slice(start * self.groups, (start + self.rows) * self.groups)
-            sums[rows] = sums_of(codes[block].reshape(-1), self.weights(features[block]))
 
     def vectors(self, codes: Codes) -> NDArray[np.int16]:
         """Codes (n, G) to vectors (n, channels) in sixty-fourths."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqzip import native
+from vqzip import native, structures
 from vqzip.errors import VqzError
 
 Bytes = NDArray[np.uint8]
@@ -104,7 +104,7 @@ class Linear:
         y += self._activation_offset
         return to_activations(y)
 
-    def native(self, active: bool = False, signed: bool = False) -> native.Linear:
+    def native(self, active: bool = False, signed: bool = False) -> structures.Linear:
         """For the compiled loops; `active` if what they take of it is activations.
 
         `signed` if inputs are: those that are not are activations.

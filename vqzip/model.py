@@ -25,6 +25,8 @@ class ModelConfig:
     prior: PriorConfig = field(default_factory=PriorConfig)
     top_quantizer: QuantizerConfig | None = None
     bottom_quantizer: QuantizerConfig | None = None
+    adaptive: bool = True
+    """Whether frequencies learn from a file's own codes, once the model codes (`adaptation.py`)."""
 
     def with_latents(self, slices: tuple[int, ...], fine: int) -> ModelConfig:
         """The same with the bottom map's latents in these slices, the last so many fine."""
@@ -52,6 +54,7 @@ class ModelConfig:
             ),
             top_quantizer=quantizer(data["top_quantizer"]),
             bottom_quantizer=quantizer(data["bottom_quantizer"]),
+            adaptive=data["adaptive"],
         )
 
 
@@ -92,11 +95,10 @@ class Model(nn.Module):
         """Adopt the top map's codebooks and distortion weights."""
         self.top_quantizer = quantizer
         self.top_weight.copy_(weights)
-        self.config = ModelConfig(self.config.transform, self.config.prior, quantizer.config)
+        self.config = replace(self.config, top_quantizer=quantizer.config)
 
     def set_bottom(self, quantizer: Quantizer, weights: Tensor) -> None:
         """Adopt the bottom map's codebooks and distortion weights."""
         self.bottom_quantizer = quantizer
         self.bottom_weight.copy_(weights)
-        c = self.config
-        self.config = ModelConfig(c.transform, c.prior, c.top_quantizer, quantizer.config)
+        self.config = replace(self.config, bottom_quantizer=quantizer.config)

@@ -48,13 +48,14 @@ int vqzip_layers(const Network *net, int64_t first, int64_t end, const int64_t *
     return 0;
 }
 
-/* Weights of a slice's codewords, and sums for codes. */
+/* Weights of a slice's codewords, and sums for codes, from which `adapted` learns. */
 int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int64_t hidden_width,
                 const int8_t *seen, int64_t seen_width, int64_t count, const double *table,
-                int64_t last, double *weights, double *sums, int32_t *codes, int64_t threads)
+                int64_t last, double *weights, double *sums, int32_t *codes,
+                const Adaptation *adapted, double *base, int64_t threads)
 {
     const Known known = {hidden, seen, hidden_width, seen_width};
-    const Wanted wanted = {table, last, NULL, NULL, 0, weights, sums, codes};
+    const Wanted wanted = {table, last, NULL, NULL, 0, weights, sums, codes, adapted, base};
     const int pieces = pieces_of(count, threads);
     const size_t bytes = scratch_bytes(slice, book);
     char *room = calloc((size_t)pieces, bytes);
@@ -64,9 +65,28 @@ int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int6
     for (int p = 0; p < pieces; p++) {
         const int64_t n = piece_start(p, pieces, count), stop = piece_start(p + 1, pieces, count);
         run_slice(slice, book, known_from(known, n), stop - n, wanted_from(wanted, slice, book, n),
-                  scratch_at(slice, book, room + (size_t)p * bytes));
+                  scratch_at(slice, book, room + (size_t)p * bytes), p);
     }
     free(room);
+    return 0;
+}
+
+/* Learn from codes (count, groups) of a slice that had these weights (count * groups, size), given
+ * features (count, channels, 2).  Weights are used up. */
+int vqzip_learn(const Adaptation *adapted, const Book *book, const double *base,
+                double *weights, const int32_t *codes, int64_t count)
+{
+    const int64_t groups = book->groups, channels = groups * book->dim;
+#pragma omp parallel for if (count * book->size > LEARNED)
+    for (int64_t g = 0; g < groups; g++)
+        learn_all(adapted, book, g, base, weights, codes, count, channels);
+    return 0;
+}
+
+/* Change what follows by what has been learned. */
+int vqzip_update(const Adaptation *adapted, const Book *book)
+{
+    update(adapted, book);
     return 0;
 }
 
@@ -82,14 +102,19 @@ int vqzip_look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim
 /* Codes of all slices, one in the context of those before, for the steps of a run that start at these
  * rows, the first of them not being the run's; `steps` is how many of them there are.
  *
- * Threads share a step, and wait for each other before the next one. */
+ * Threads share a step, and wait for each other before the next one.  After a block of steps, some of
+ * which came before, what was learned changes what follows. */
 int vqzip_walk(const Network *net, const Choice *const *choices, int64_t slices, int64_t channels,
                const int64_t *cells, const double *begun, const int64_t *starts, int64_t steps,
-               const double *table, int64_t last, double rarest, int64_t threads)
+               const double *table, int64_t last, double rarest, int64_t before, int64_t block,
+               int64_t threads)
 {
     const Walk walk = {net, choices, slices, channels, cells, begun, table, last, rarest};
     size_t slice;
     const size_t bytes = room_bytes(&walk, &slice);
+    int learns = 0;
+    for (int64_t i = 0; i < slices; i++)
+        learns |= choices[i]->adapted != NULL;
     char *rooms = aligned_alloc(64, (size_t)threads * bytes);
     if (!rooms)
         return 1;
@@ -97,7 +122,7 @@ int vqzip_walk(const Network *net, const Choice *const *choices, int64_t slices,
     int64_t arrived = 0;
 #pragma omp parallel num_threads((int)threads) if (threads > 1)
     {
-        int64_t together;
+        int64_t together, met = 0;
         const int64_t p = thread_of(&together);
         const Room room = room_at(&walk, rooms + (size_t)p * bytes, slice);
         for (int64_t s = 0; s < steps; s++) {
@@ -105,9 +130,15 @@ int vqzip_walk(const Network *net, const Choice *const *choices, int64_t slices,
             const int pieces = pieces_of(count, together);
             if (p < pieces) {
                 const int64_t n = piece_start(p, pieces, count);
-                walk_rows(&walk, starts[s] + n, piece_start(p + 1, pieces, count) - n, room);
+                walk_rows(&walk, starts[s] + n, piece_start(p + 1, pieces, count) - n, room, p);
             }
-            meet(&arrived, (s + 1) * together);
+            meet(&arrived, ++met * together);
+            if (!learns || (before + s + 1) % block)
+                continue;
+            for (int64_t i = p; i < slices; i += together)
+                if (choices[i]->adapted)
+                    update(choices[i]->adapted, choices[i]->book);
+            meet(&arrived, ++met * together);
         }
     }
     free(rooms);

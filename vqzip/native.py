@@ -10,17 +10,24 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from ctypes import Structure, c_double, c_int64, c_void_p
+from ctypes import c_double, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vqzip.structures import (
+    Adaptation,
+    Array,
+    Book,
+    Choice,
+    Linear,
+    Network,
+    Slice,
+    address,
+)
 from vqzip.threads import count, share
-
-Array = NDArray[Any]
 
 LIBRARY = "_native.so"
 """The compiled file's name, beside this one."""
@@ -37,8 +44,10 @@ SIGN = 0x80
 _ARGUMENTS = {"p": c_void_p, "n": c_int64, "d": c_double}
 _FUNCTIONS = {
     "vqzip_layers": "pnnpnpppn",
-    "vqzip_slice": "pppnpnnpnpppn",
-    "vqzip_walk": "ppnnpppnpndn",
+    "vqzip_slice": "pppnpnnpnpppppn",
+    "vqzip_walk": "ppnnpppnpndnnn",
+    "vqzip_learn": "pppppn",
+    "vqzip_update": "pp",
     "vqzip_look_up": "pnnnpnpnn",
     "vqzip_parallel": "",
     "vqzip_bytes": "",
@@ -60,6 +69,11 @@ def library() -> ctypes.CDLL | None:
     return found
 
 
+def threads() -> int:
+    """How many threads rows are shared out among at most."""
+    return count()
+
+
 def spread(work: Callable[[slice], None], rows: int) -> None:
     """Call `work` with slices that together are all `rows`.
 
@@ -77,19 +91,13 @@ def _call(function: str, *arguments: Any) -> None:
         raise MemoryError
 
 
-def _at(array: Array) -> int:
-    """Where an array's numbers are, which have to lie one after the other."""
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
 Table = tuple[int, int]
 """Where a table is, and its last entry."""
 
 
 def table(numbers: Array) -> Table:
     """A table that is there for good."""
-    return _at(numbers), len(numbers) - 1
+    return address(numbers), len(numbers) - 1
 
 
 def panels(matrix: Array) -> Array:
@@ -104,77 +112,6 @@ def panels(matrix: Array) -> Array:
 
 _buffer: Any = (ctypes.c_char * 0).from_buffer
 """A writable array's numbers as an argument; sooner made than their address."""
-
-
-class _Kept(Structure):
-    """A structure that keeps the arrays that it points into."""
-
-    def __init__(self, *values: Array | _Kept | int | None) -> None:
-        assert all(v.flags.c_contiguous for v in values if isinstance(v, np.ndarray))
-        self.kept = values
-        super().__init__(*map(_word, values))
-
-    @property
-    def pointer(self) -> int:
-        return ctypes.addressof(self)
-
-
-def _word(value: Array | _Kept | int | None) -> int | None:
-    """What stands for a value in a structure."""
-    if isinstance(value, np.ndarray):
-        return _at(value)
-    return value.pointer if isinstance(value, _Kept) else value
-
-
-class Linear(_Kept):
-    """A layer."""
-
-    _fields_ = (
-        *((name, c_void_p) for name in ("matrix", "bytes", "first", "scale", "offset")),
-        *((name, c_int64) for name in ("inputs", "outputs")),
-    )
-
-
-class Network(_Kept):
-    """A map's shared layers, and what its cells hold."""
-
-    _fields_ = (
-        *((name, c_void_p) for name in ("context", "spatial", "pointwise", "last")),
-        *((name, c_void_p) for name in ("inputs", "activations")),
-        *((name, c_void_p) for name in ("context_taps", "spatial_taps")),
-        *((name, c_int64) for name in ("layers", "cells")),
-        *((name, c_int64) for name in ("context_tap_count", "spatial_tap_count")),
-    )
-    owned: tuple[Any, ...] = ()
-
-
-class Slice(_Kept):
-    """The layers of a slice, as `coding.Slice` has them."""
-
-    _fields_ = (
-        *((name, c_void_p) for name in ("previous", "head")),
-        *((name, c_void_p) for name in ("low", "high", "tail", "unit", "precision")),
-        *((name, c_int64) for name in ("channels", "start")),
-    )
-
-
-class Book(_Kept):
-    """The tables of a slice's codebooks, as `entropy.CodebookTable` has them."""
-
-    _fields_ = (
-        *((name, c_void_p) for name in ("phi", "squares")),
-        *((name, c_int64) for name in ("groups", "size", "dim")),
-    )
-
-
-class Choice(_Kept):
-    """What the codes of a slice are chosen by in a run, and where they go."""
-
-    _fields_ = (
-        *((name, c_void_p) for name in ("slice", "book", "table")),
-        *((name, c_void_p) for name in ("slopes", "squares", "sums", "codes")),
-        ("first", c_int64),
-    )
 
 
 def linear(matrix: Array, scale: Array, offset: Array) -> Linear:
@@ -219,7 +156,7 @@ def network(
     chained = (
         np.array([layer.pointer for layer in part], np.uintp) for part in (spatial, pointwise)
     )
-    held = np.array([_at(array) for array in activations], np.uintp)
+    held = np.array([address(array) for array in activations], np.uintp)
     counts = len(spatial), len(inputs), *(len(part) for part in taps)
     made = Network(context, *chained, last, inputs, held, *taps, *counts)
     made.owned = layers, activations
@@ -237,10 +174,21 @@ def layers(net: Network, which: range, cells: Array, start: Array, f: Array, out
 
 
 def weigh(
-    part: Slice, codebooks: Book, table: Table, hidden: Array, seen: Array, weights: Array
+    part: Slice,
+    codebooks: Book,
+    table: Table,
+    hidden: Array,
+    seen: Array,
+    weights: Array,
+    adapted: Adaptation | None = None,
+    base: Array | None = None,
 ) -> None:
-    """Set weights (n * G, K) by the exponential table, from hidden (n, outputs) and seen inputs."""
-    _slice(part, codebooks, table, hidden, seen, _buffer(weights), None, None)
+    """Set weights (n * G, K) by the exponential table, from hidden (n, outputs) and seen inputs.
+
+    Where slices learn, `base` (n, channels, 2) is set to the first features without gains.
+    """
+    first = None if base is None else _buffer(base)
+    _slice(part, codebooks, table, hidden, seen, _buffer(weights), None, None, adapted, first)
 
 
 def find_sums(
@@ -251,9 +199,14 @@ def find_sums(
     seen: Array,
     codes: Array,
     sums: Array,
+    adapted: Adaptation | None = None,
 ) -> None:
-    """Set sums (n * G, 3) of weights: of those before codes (n, G), theirs, and of all."""
-    _slice(part, codebooks, table, hidden, seen, None, _buffer(sums), _buffer(codes))
+    """Set sums (n * G, 3) of weights: of those before codes (n, G), theirs, and of all.
+
+    `adapted` learns from these codes.
+    """
+    wanted = None, _buffer(sums), _buffer(codes), adapted, None
+    _slice(part, codebooks, table, hidden, seen, *wanted)
 
 
 def _slice(
@@ -262,10 +215,15 @@ def _slice(
     table: Table,
     hidden: Array,
     seen: Array,
-    *wanted: Any,
+    weights: Any,
+    sums: Any,
+    codes: Any,
+    adapted: Adaptation | None,
+    base: Any,
 ) -> None:
     rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], len(hidden)
-    arguments = *rows, *table, *wanted, count()
+    learned = None if adapted is None else adapted.pointer
+    arguments = *rows, *table, weights, sums, codes, learned, base, threads()
     _call("vqzip_slice", part.pointer, codebooks.pointer, *arguments)
 
 
@@ -278,16 +236,34 @@ def walk(
     starts: Array,
     table: Table,
     rarest: float,
+    block: tuple[int, int],
 ) -> None:
     """Choose codes of a map with so many channels for steps of a run that start at these rows.
 
     Cells (n,) and begun (n, width) are those of the run; the last of `starts` is the last step's
-    end.
+    end.  What is learned changes what follows after every so many steps, `block[1]`, and
+    `block[0]` steps came before.
     """
     pointers = np.array([choice.pointer for choice in choices], np.uintp)
     run = _buffer(cells), _buffer(begun), _buffer(starts), len(starts) - 1
     slices = _buffer(pointers), len(choices), channels
-    _call("vqzip_walk", net.pointer, *slices, *run, *table, rarest, count())
+    _call("vqzip_walk", net.pointer, *slices, *run, *table, rarest, *block, threads())
+
+
+def learn(adapted: Adaptation, codebooks: Book, base: Array, weights: Array, codes: Array) -> None:
+    """Learn from codes (n, G), given features (n, channels, 2) and weights (n * G, K), used up."""
+    arrays = _buffer(base), _buffer(weights), _buffer(codes)
+    _call("vqzip_learn", adapted.pointer, codebooks.pointer, *arrays, len(codes))
+
+
+def update(adapted: Adaptation, codebooks: Book) -> None:
+    """Change what follows by what has been learned."""
+    _call("vqzip_update", adapted.pointer, codebooks.pointer)
+
+
+def padded(columns: int) -> int:
+    """Columns of whole panels of doubles."""
+    return -(-columns // (PANEL // 8)) * (PANEL // 8)
 
 
 def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:

@@ -114,8 +114,8 @@ def sample(model: CodecModel, width: int, height: int, level: int, sampler: Samp
     """
     header = Header(width, height, grayscale=False, fingerprint=model.fingerprint, level=level)
     shape = codec.top_shape(width, height)
-    top = codec.read_top(model, shape, level, sampler)
-    return Drawn(model, header, codec.read_bottom(model, top, shape, level, sampler))
+    top = codec.read_top(codec.fixed(model), shape, level, sampler)
+    return Drawn(model, header, codec.read_bottom(codec.fixed(model), top, shape, level, sampler))
 
 
 def complete(model: CodecModel, file: Container, sampler: Sampler) -> Drawn:
@@ -125,6 +125,6 @@ def complete(model: CodecModel, file: Container, sampler: Sampler) -> Drawn:
     """
     h = file.header
     shape, top = codec.unpack_top(model, file.code_stream, h.width, h.height, h.level)
-    codes = codec.read_bottom(model, top, shape, h.level, sampler)
+    codes = codec.read_bottom(codec.fixed(model), top, shape, h.level, sampler)
     others = tuple(chunk for chunk in file.chunks if chunk.type != CODE_STREAM)
     return Drawn(model, h, codes, others)

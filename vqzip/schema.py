@@ -23,6 +23,7 @@ MOST_KERNELS = 256
 WEIGHTS, STEPS = "wiener.weights", "wiener.steps"
 LARGEST_WEIGHT = 2**28  # of the coder's, so that it knows what codes take at least
 LARGEST_STEP = 2**16  # so that pixels are finite
+LARGEST_LABEL = 2**14  # of an adaptive model, so that what it learns from is exact
 TERMS = 53  # of a filter and a colour, `wiener.TERMS`
 
 Entry = tuple[str, str, tuple[int, ...]]  # name, type, shape
@@ -42,6 +43,8 @@ def check_config(config: dict[str, Any]) -> None:
         raise ValueError(f"its levels do not span 0 to {MAX_LEVEL}")
     if type(tile) is not int or not 2 <= tile <= WIDEST_TILE or tile % 2:
         raise ValueError(f"tile is {str(tile)[:20]}")
+    if type(config.get("adaptive", False)) is not bool:
+        raise ValueError(f"adaptive is {str(config['adaptive'])[:20]}")
     for which in ("top", "bottom"):
         slices = config[which]["slices"]
         if not all(type(size) is int and size > 0 for size in slices):
@@ -88,6 +91,14 @@ def check_tensors(tensors: Tensors, config: dict[str, Any]) -> None:
             raise ValueError(f"{name} is not finite")
     if WEIGHTS in tensors:
         _check_filters(tensors[WEIGHTS], tensors[STEPS])
+    if config.get("adaptive", False):
+        _check_labels(tensors)
+
+
+def _check_labels(tensors: Tensors) -> None:
+    for name in sorted(name for name in tensors if name.endswith(".labels")):
+        if np.abs(tensors[name].astype(np.int64)).max() > LARGEST_LABEL:
+            raise ValueError(f"{name} are not all up to {LARGEST_LABEL}")
 
 
 def _check_filters(weights: NDArray[Any], steps: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-/* The layers of a slice and its codebooks: what coding.Slice and entropy.CodebookTable do. */
+/* The layers of a slice and its codebooks: what slices.Slice and entropy.CodebookTable do. */
 
 typedef struct {
     const Linear *previous, *head;
@@ -10,6 +10,8 @@ typedef struct {
     const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
     int64_t groups, size, dim;
 } Book;
+
+#include "adaptation.h"
 
 /* Positions whose codewords a slice looks at: what is known of them. */
 typedef struct {
@@ -28,7 +30,7 @@ INLINE Known known_from(Known known, int64_t n)
 /* Room for a slice's work on BATCH positions. */
 typedef struct {
     float *in, *sums;
-    double *features, *logits, *terms, *close;
+    double *features, *base, *logits, *terms, *close;
     int32_t *entries;
 } Scratch;
 
@@ -38,7 +40,7 @@ INLINE size_t scratch_bytes(const Slice *slice, const Book *book)
     const int64_t widest = padded(larger(inner, 4 * slice->channels));
     const int64_t size = padded_doubles(book->size);
     const int64_t floats_needed = BATCH * (larger(before, inner) + widest);
-    const int64_t doubles_needed = BATCH * (4 * slice->channels + 2 * book->dim + 2 * size);
+    const int64_t doubles_needed = BATCH * (6 * slice->channels + 2 * book->dim + 2 * size);
     return (size_t)doubles_needed * sizeof(double) + (size_t)floats_needed * sizeof(float) +
            (size_t)size * sizeof(int32_t);
 }
@@ -50,7 +52,8 @@ INLINE Scratch scratch_at(const Slice *slice, const Book *book, void *room)
     const int64_t size = padded_doubles(book->size);
     Scratch s;
     s.features = room;
-    s.logits = s.features + BATCH * 4 * slice->channels;
+    s.base = s.features + BATCH * 4 * slice->channels;
+    s.logits = s.base + BATCH * 2 * slice->channels;
     s.close = s.logits + BATCH * size;
     s.terms = s.close + BATCH * size;
     s.in = (float *)(s.terms + BATCH * 2 * book->dim);
@@ -96,23 +99,32 @@ INLINE int64_t find_features(const Slice *slice, Known known, int64_t first, int
 }
 
 /* Logits (rows, padded size) of a group. */
-INLINE void find_logits(const Slice *slice, const Book *book, int64_t group, int64_t rows,
-                        const Scratch *s)
+INLINE void find_logits(const Slice *slice, const Book *book, const Adaptation *adapted,
+                        int64_t group, int64_t rows, const Scratch *s)
 {
     const int64_t inputs = 4 * book->dim, size = padded_doubles(book->size);
     const double *phi = book->phi + group * (inputs + 1) * size;
+    const double *start = adapted ? adapted->start + group * size : phi + inputs * size;
     for (int64_t r = 0; r < whole(rows); r++)
-        memcpy(s->logits + r * size, phi + inputs * size, (size_t)size * sizeof(double));
+        memcpy(s->logits + r * size, start, (size_t)size * sizeof(double));
     add_product(phi, inputs, book->size, s->features + group * inputs, 4 * slice->channels, whole(rows),
                 s->logits);
 }
 
 INLINE double largest_of(const double *numbers, int64_t count)
 {
-    double largest = numbers[0];
-    for (int64_t k = 1; k < count; k++)
-        largest = numbers[k] > largest ? numbers[k] : largest;
-    return largest;
+    double largest[DOUBLES]; /* of every so many, for one does not wait for the other */
+    int64_t k = 0;
+    for (int64_t i = 0; i < DOUBLES; i++)
+        largest[i] = numbers[0];
+    for (; k + DOUBLES <= count; k += DOUBLES)
+        for (int64_t i = 0; i < DOUBLES; i++)
+            largest[i] = numbers[k + i] > largest[i] ? numbers[k + i] : largest[i];
+    for (; k < count; k++)
+        largest[0] = numbers[k] > largest[0] ? numbers[k] : largest[0];
+    for (int64_t i = 1; i < DOUBLES; i++)
+        largest[0] = largest[i] > largest[0] ? largest[i] : largest[0];
+    return largest[0];
 }
 
 /* What codes are chosen by, and what is found of them; NULL is what is not wanted.
@@ -127,6 +139,8 @@ typedef struct {
     double *sums;                   /* (count * groups, SUMS), of weights: of those before the code,
                                        its own, and of all */
     int32_t *codes;                 /* (count, groups), the first of those that are equal */
+    const Adaptation *adapted;      /* learns, where there are sums */
+    double *base;                   /* (count, channels, 2), features without gains */
 } Wanted;
 
 INLINE Wanted wanted_from(Wanted wanted, const Slice *slice, const Book *book, int64_t n)
@@ -141,6 +155,8 @@ INLINE Wanted wanted_from(Wanted wanted, const Slice *slice, const Book *book, i
         wanted.weights += n * book->groups * book->size;
     if (wanted.sums)
         wanted.sums += n * book->groups * SUMS;
+    if (wanted.base)
+        wanted.base += n * 2 * slice->channels;
     return wanted;
 }
 
@@ -199,14 +215,21 @@ INLINE void find_closeness(const Slice *slice, const Book *book, int64_t group, 
                 s->close);
 }
 
+/* Gives what is wanted of `count` positions; the thread is the one that learns. */
 TUNED static void run_slice(const Slice *slice, const Book *book, Known known, int64_t count,
-                            Wanted wanted, Scratch s)
+                            Wanted wanted, Scratch s, int64_t thread)
 {
-    const int64_t size = padded_doubles(book->size);
+    const int64_t size = padded_doubles(book->size), numbers = 2 * slice->channels;
+    const Adaptation *adapted = wanted.adapted;
     for (int64_t n = 0; n < count; n += BATCH) {
         const int64_t rows = find_features(slice, known, n, count, &s);
+        if (adapted)
+            for (int64_t r = 0; r < rows; r++)
+                adapt(adapted, slice->channels, s.features + 2 * r * numbers, s.base + r * numbers);
+        if (wanted.base)
+            memcpy(wanted.base + n * numbers, s.base, (size_t)(rows * numbers) * sizeof(double));
         for (int64_t g = 0; g < book->groups; g++) {
-            find_logits(slice, book, g, rows, &s);
+            find_logits(slice, book, adapted, g, rows, &s);
             if (wanted.slopes)
                 find_closeness(slice, book, g, n, rows, wanted, &s);
             for (int64_t r = 0; r < rows; r++) {
@@ -222,6 +245,9 @@ TUNED static void run_slice(const Slice *slice, const Book *book, Known known, i
                 if (wanted.sums) {
                     find_weights(logits, largest, book->size, &wanted, s.entries, close);
                     find_sums(close, book->size, wanted.codes[row], wanted.sums + row * SUMS);
+                    if (adapted)
+                        learn(adapted, book, thread, g, s.base + r * numbers, close,
+                              wanted.codes[row]);
                 }
             }
         }

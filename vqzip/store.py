@@ -147,6 +147,7 @@ def assemble(tensors: Tensors, config: dict[str, Any], name: bytes = b"") -> Cod
             weight=tensors[f"{which}.weight"].astype(np.float32),
             tile=tile,
             steps=config["steps"],
+            adaptive=config.get("adaptive", False),
         )
 
     def weight_of(array: NDArray[np.generic]) -> torch.Tensor:

@@ -12,6 +12,7 @@ typedef struct {
     const double *slopes, *squares;
     double *sums; /* NULL if they are not wanted */
     int32_t *codes;
+    const Adaptation *adapted; /* NULL if nothing is learned */
     int64_t first; /* column of what is seen */
 } Choice;
 
@@ -63,7 +64,7 @@ INLINE Room room_at(const Walk *walk, char *at, size_t slice)
 }
 
 /* Codes for positions of one step, which do not depend on each other, from the row `first` on. */
-static void walk_rows(const Walk *walk, int64_t first, int64_t count, Room room)
+static void walk_rows(const Walk *walk, int64_t first, int64_t count, Room room, int64_t thread)
 {
     const Network *net = walk->net;
     const int64_t width = net->context->outputs, channels = walk->channels;
@@ -79,11 +80,11 @@ static void walk_rows(const Walk *walk, int64_t first, int64_t count, Room room)
             const Choice *c = walk->choices[i];
             const Book *book = c->book;
             const Wanted all = {walk->table, walk->last, c->slopes, c->squares, walk->rarest,
-                                NULL, c->sums, c->codes};
+                                NULL, c->sums, c->codes, c->adapted, NULL};
             const Wanted wanted = wanted_from(all, c->slice, book, n);
             if (book->size > 1)
                 run_slice(c->slice, book, known, rows, wanted,
-                          scratch_at(c->slice, book, room.slice));
+                          scratch_at(c->slice, book, room.slice), thread);
             look_up(c->table, book->groups, book->size, book->dim, wanted.codes, rows, room.seen,
                     channels, c->first);
         }

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import profiles
-from golden_models import FILTERED, GRADED, with_ends, with_filters
+from golden_models import ADAPTIVE, FILTERED, GRADED, with_ends, with_filters, with_learning
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
@@ -63,6 +63,21 @@ def make_graded(photo: Image.Image) -> None:
         (GRADED / f"photo-q{quality}.vqz").write_bytes(data)
         decoded = vqzip.decompress(data, model)
         (GRADED / f"photo-q{quality}.png").write_bytes(to_bytes(decoded, "PNG"))
+
+
+def make_adaptive(photo: Image.Image) -> None:
+    """A file whose frequencies learn from its codes, and the digest of these."""
+    if ADAPTIVE.exists():
+        return
+    ADAPTIVE.mkdir()
+    model = with_learning()
+    data = vqzip.compress(photo, 70, model)
+    (ADAPTIVE / "photo-q70.vqz").write_bytes(data)
+    (ADAPTIVE / "photo-q70.png").write_bytes(to_bytes(vqzip.decompress(data, model), "PNG"))
+    parsed = unpack_container(data)
+    header = parsed.header
+    codes = unpack(model, parsed.code_stream, header.width, header.height, header.level)
+    (ADAPTIVE / "codes.txt").write_text(digest(codes) + "\n")
 
 
 def make_filtered(photo: Image.Image) -> None:
@@ -114,6 +129,7 @@ def main() -> None:
         )
     make_filtered(sources["photo"].crop((40, 20, 90, 60)))
     make_graded(sources["photo"].crop((40, 20, 90, 60)))
+    make_adaptive(sources["photo"])
     (HERE / "codes.json").write_text(json.dumps(digests, indent=1) + "\n")
 
 

@@ -143,6 +143,7 @@ def export(model: Model) -> tuple[Tensors, dict[str, Any]]:
         "transform": dataclasses.asdict(t.config),
         "steps": MAX_LEVEL // (t.config.levels - 1),
         "tile": TILE,
+        "adaptive": model.config.adaptive,
         "top": {"slices": prior.top.config.slices, "groups": model.top_quantizer.config.groups},
         "bottom": {
             "slices": prior.bottom.config.slices,

@@ -91,7 +91,8 @@ def _with_slices(
             channels, quantizer.slices, 1, 0, 1, condition, levels=transform.levels
         )
 
-    return ModelConfig(transform, PriorConfig(prior(top, 0), prior(bottom, 1), 1), top, bottom)
+    priors = PriorConfig(prior(top, 0), prior(bottom, 1), 1)
+    return ModelConfig(transform, priors, top, bottom, adaptive=False)
 
 
 def _kmeans(kmeans: KmeansConfig, slices: tuple[int, ...]) -> Rung:
