@@ -78,7 +78,8 @@ class Spent:
     files: float
     top: float
     bottom: float
-    real: float  # both maps' under the prior in floating point
+    prior: float  # both maps' if frequencies do not learn from them
+    real: float  # the same under the prior in floating point
     books: list[Book]
 
     def line(self) -> list[str]:
@@ -88,20 +89,21 @@ class Spent:
         static = sum(n * book.entropy for n, book in uses)
         fixed = sum(n * math.log2(len(book.used)) for n, book in uses)
         shares = (self.top / self.files, self.bottom / self.files, 1 - coded / self.files)
-        more = (coded / static - 1, coded / fixed - 1, coded / self.real - 1)
+        more = (coded / static - 1, coded / fixed - 1)
+        alone = (coded / self.prior - 1, self.prior / self.real - 1)
         return [
             str(self.quality),
             f"{self.bpp:.3f}",
             *(f"{100 * share:.1f} %" for share in shares),
-            *(f"{100 * part:+.1f} %" for part in more[:2]),
-            f"{100 * more[2]:+.2f} %",
+            *(f"{100 * part:+.1f} %" for part in more),
+            *(f"{100 * part:+.2f} %" for part in alone),
         ]
 
 
 def measure(pictures: list[Picture], model: CodecModel, trained: Model, quality: int) -> Spent:
     """All pictures at a quality."""
     level = level_of_quality(quality)
-    every, sizes, bpp, bits, real = [], [], [], [], 0.0
+    every, sizes, bpp, bits, prior, real = [], [], [], [], 0.0, 0.0
     for picture in pictures:
         height, width, _ = picture.pixels.shape
         data = api.compress_picture(picture, Rate(quality), model)
@@ -110,10 +112,11 @@ def measure(pictures: list[Picture], model: CodecModel, trained: Model, quality:
         sizes.append(8 * len(data))
         bpp.append(8 * len(data) / (width * height))
         bits.append(codec.cross_entropy(model, codes, level))
+        prior += sum(codec.cross_entropy(codec.fixed(model), codes, level))
         real += float_bits(trained, codes, model.top.trained_level(level), level / model.top.steps)
     top, bottom = (sum(map_bits) for map_bits in zip(*bits, strict=True))
     books = list(use(model, every, quality))
-    return Spent(quality, fmean(bpp), sum(sizes), top, bottom, real, books)
+    return Spent(quality, fmean(bpp), sum(sizes), top, bottom, prior, real, books)
 
 
 def use(model: CodecModel, every: list[Codes], quality: int) -> Iterator[Book]:
@@ -189,8 +192,9 @@ TEXT = """\
 Model `{fingerprint}`, {count} pictures, default effort. How many of the bits of files are the top
 map's and the bottom map's; then how many more bits codes take with the prior than with static
 frequencies, those that each codebook's codewords have in these pictures altogether; than with
-log2 K bits each; and than with the same prior in floating point: the weights those of the file,
-inputs, activations and sums not rounded.
+log2 K bits each; and than with the prior alone, if frequencies did not learn from the codes; then
+how many more that would be than with the same prior in floating point: the weights those of the
+file, inputs, activations and sums not rounded.
 
 {rates}
 
@@ -225,7 +229,8 @@ def main() -> None:
         for book in books:
             numbers_of = f"{len(book.used)}\t{2**book.entropy:.2f}\t{book.dead}"
             file.write(f"{book.quality}\t{book.map}\t{book.slice}\t{book.group}\t{numbers_of}\n")
-    head = ["quality", "bpp", "top", "bottom", "rest", "than static", "than fixed", "than float"]
+    head = ["quality", "bpp", "top", "bottom", "rest", "than static", "than fixed", "than prior"]
+    head.append("prior than float")
     text = TEXT.format(
         fingerprint=model.fingerprint.hex(),
         count=len(pictures),

@@ -58,10 +58,11 @@ class Group:
             mine = [label[c] for label in self.labels]
             own, whole = mine[code], sum(told)
             off = whole * own - sum(t * x for t, x in zip(told, mine, strict=True))
-            square = sum(t * x * x for t, x in zip(told, mine, strict=True)) - whole * own * own
+            powers = sum(t * (x * x >> 4) for t, x in zip(told, mine, strict=True))
+            square = powers - whole * (own * own >> 4)
             slopes = (
                 round_shift(round_shift(first, 8) * round_shift(off, 20), 16),
-                round_shift(second * round_shift(square, 20), 24),
+                round_shift(second * round_shift(square, 16), 24),
             )
             for i in range(2):
                 slope = min(max(slopes[i], -(2**14)), 2**14)

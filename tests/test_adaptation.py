@@ -43,7 +43,8 @@ def random_codes(
 ) -> tuple[CodebookTable, Doubles, Doubles, np.ndarray[tuple[int, ...], np.dtype[np.int32]]]:
     """A codebook, and of some positions features, weights and codes."""
     rng = np.random.default_rng(seed)
-    labels = rng.integers(-3000, 3001, (groups, size, dim)).astype(np.int16)
+    most = 20_000 // dim  # as logits have to be exact
+    labels = rng.integers(-most, most + 1, (groups, size, dim))
     book = CodebookTable(labels, labels, rng.integers(-9000, 9001, (groups, size)))
     precision = rng.integers(0, MAX_PRECISION + 1, (count, groups * dim)) >> rng.integers(0, 21)
     mean = rng.integers(-MEAN_MAX, MEAN_MAX + 1, precision.shape) >> rng.integers(0, 15)

@@ -2,7 +2,7 @@
 
 /* Tables, what is learned, and counts of which each thread has its own. */
 typedef struct {
-    const double *labels;           /* (groups, dim, padded size) */
+    const double *labels;           /* (groups, dim, 2, padded size), and their squares / 16 */
     const double *first;            /* (groups, padded size), what logits start from at first */
     const double *logarithms;       /* (LOGARITHMS) */
     const double *largest;          /* (2), of the first two features */
@@ -46,18 +46,16 @@ INLINE void learn(const Adaptation *a, const Book *book, int64_t thread, int64_t
     }
     a->seen[cell + code] += 1;
     for (int64_t d = 0; d < dim; d++) {
-        const double *label = a->labels + (group * dim + d) * width;
+        const double *label = a->labels + 2 * (group * dim + d) * width, *power = label + width;
         const double *of = base + 2 * (group * dim + d);
         const int64_t place = 2 * ((thread * book->groups + group) * dim + d);
         double mean = 0, square = 0;
         for (int64_t k = 0; k < size; k++) {
-            const double part = weights[k] * label[k];
-            mean += part;
-            square += part * label[k];
+            mean += weights[k] * label[k];
+            square += weights[k] * power[k];
         }
-        const double own = label[code];
-        const double off = floor((whole * own - mean) * 0x1p-20 + 0.5);
-        const double off_square = floor((square - whole * own * own) * 0x1p-20 + 0.5);
+        const double off = floor((whole * label[code] - mean) * 0x1p-20 + 0.5);
+        const double off_square = floor((square - whole * power[code]) * 0x1p-16 + 0.5);
         const double slopes[2] = {floor(floor(of[0] * 0x1p-8 + 0.5) * off * 0x1p-16 + 0.5),
                                   floor(of[1] * off_square * 0x1p-24 + 0.5)};
         for (int64_t i = 0; i < 2; i++) {

@@ -55,8 +55,9 @@ class Adaptation:
         self._book, self._size = book, book.size
         threads, channels = native.threads(), book.groups * book.dim
         padded = native.padded(book.size)
-        self._labels = np.zeros((book.groups, book.dim, padded))
-        self._labels[..., : book.size] = book.labels
+        self._labels = np.zeros((book.groups, book.dim, 2, padded))
+        self._labels[:, :, 0, : book.size] = book.labels
+        self._labels[:, :, 1, : book.size] = np.floor(np.square(book.labels) / 16)
         self._first = np.zeros((book.groups, padded))
         self._first[:, : book.size] = book.phi[:, -1]
         self.start = self._first.copy()
@@ -97,13 +98,12 @@ class Adaptation:
             self._expected[0, :, : self._size] += told.sum(0)
             np.add.at(self._seen[0], (groups, own), 1)
             whole, by_group = told.sum(2)[:, :, None], told.transpose(1, 0, 2)
-            mean, square = (
-                np.matmul(by_group, power.transpose(0, 2, 1)).transpose(1, 0, 2)
-                for power in (labels, labels * labels)
-            )
-            label = labels[groups, :, own]  # (n, G, d)
-            off = whole * label - mean, square - whole * label * label
-            both = np.stack(off, axis=-1).reshape(len(own), -1, 2)
+            off = [
+                whole * power[groups, :, own]
+                - np.matmul(by_group, power.transpose(0, 2, 1)).transpose(1, 0, 2)
+                for power in (labels[:, :, 0], labels[:, :, 1])
+            ]  # (n, G, d) each
+            both = np.stack([off[0], -off[1]], axis=-1).reshape(len(own), -1, 2)
             slopes = self._slopes_of(features[some, :, :2], both)
             self._slopes[0] += slopes.sum(0)
             self._squares[0] += np.square(slopes).sum(0)
@@ -111,7 +111,7 @@ class Adaptation:
     @staticmethod
     def _slopes_of(features: Doubles, off: Doubles) -> Doubles:
         """Bits that a gain more would save, in 2^-8: features times what labels are off."""
-        off = np.floor(off * 2.0**-20 + 0.5)
+        off = np.floor(off * (2.0**-20, 2.0**-16) + 0.5)
         first = np.floor(features[..., 0] * 2.0**-8 + 0.5) * off[..., 0] * 2.0**-16
         second = features[..., 1] * off[..., 1] * 2.0**-24
         slopes = np.floor(np.stack([first, second], axis=-1) + 0.5)

@@ -23,7 +23,6 @@ MOST_KERNELS = 256
 WEIGHTS, STEPS = "wiener.weights", "wiener.steps"
 LARGEST_WEIGHT = 2**28  # of the coder's, so that it knows what codes take at least
 LARGEST_STEP = 2**16  # so that pixels are finite
-LARGEST_LABEL = 2**14  # of an adaptive model, so that what it learns from is exact
 TERMS = 53  # of a filter and a colour, `wiener.TERMS`
 
 Entry = tuple[str, str, tuple[int, ...]]  # name, type, shape
@@ -91,14 +90,6 @@ def check_tensors(tensors: Tensors, config: dict[str, Any]) -> None:
             raise ValueError(f"{name} is not finite")
     if WEIGHTS in tensors:
         _check_filters(tensors[WEIGHTS], tensors[STEPS])
-    if config.get("adaptive", False):
-        _check_labels(tensors)
-
-
-def _check_labels(tensors: Tensors) -> None:
-    for name in sorted(name for name in tensors if name.endswith(".labels")):
-        if np.abs(tensors[name].astype(np.int64)).max() > LARGEST_LABEL:
-            raise ValueError(f"{name} are not all up to {LARGEST_LABEL}")
 
 
 def _check_filters(weights: NDArray[Any], steps: NDArray[Any]) -> None:
