@@ -1,5 +1,14 @@
 /* What a slice learns from its codes: what adaptation.Adaptation does. */
 
+#pragma once
+
+#include "products.h"
+
+typedef struct {
+    const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
+    int64_t groups, size, dim;
+} Book;
+
 /* Tables, what is learned, and counts of which each thread has its own. */
 typedef struct {
     const double *labels;           /* (groups, dim, 2, padded size), and their squares / 16 */

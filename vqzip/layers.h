@@ -1,5 +1,7 @@
 /* The layers of the prior that all slices of a position share, as coding.Coding goes through them. */
 
+#pragma once
+
 #include "products.h"
 
 /* A map's shared layers, and what its cells hold. */

@@ -6,8 +6,6 @@
  * multiplications change nothing.  native.py has the same structures and says what arguments are.
  */
 
-#include "layers.h"
-#include "slices.h"
 #include "walk.h"
 
 #ifdef _OPENMP

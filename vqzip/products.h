@@ -5,6 +5,8 @@
  * has an instruction for it, four inputs are multiplied at once, unsigned by signed.
  */
 
+#pragma once
+
 #include <float.h>
 #include <math.h>
 #include <stdint.h>

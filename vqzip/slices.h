@@ -1,17 +1,14 @@
 /* The layers of a slice and its codebooks: what slices.Slice and entropy.CodebookTable do. */
 
+#pragma once
+
+#include "adaptation.h"
+
 typedef struct {
     const Linear *previous, *head;
     const double *low, *high, *tail, *unit, *precision;
     int64_t channels, start; /* start: of its share of the hidden columns */
 } Slice;
-
-typedef struct {
-    const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
-    int64_t groups, size, dim;
-} Book;
-
-#include "adaptation.h"
 
 /* Positions whose codewords a slice looks at: what is known of them. */
 typedef struct {

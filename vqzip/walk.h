@@ -1,5 +1,10 @@
 /* A map on its way through the prior and the choice of its codes, as choice.py wants them. */
 
+#pragma once
+
+#include "layers.h"
+#include "slices.h"
+
 #include <sched.h>
 
 enum { SPIN = 1 << 12 }; /* looks for other threads before they get the processor */
