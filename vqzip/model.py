@@ -54,7 +54,7 @@ class ModelConfig:
             ),
             top_quantizer=quantizer(data["top_quantizer"]),
             bottom_quantizer=quantizer(data["bottom_quantizer"]),
-            adaptive=data["adaptive"],
+            adaptive=data.get("adaptive", True),
         )
 
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "adaptation.h"
+#include "layers.h"
 
 typedef struct {
     const Linear *previous, *head;

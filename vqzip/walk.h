@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include "layers.h"
 #include "slices.h"
 
 #include <sched.h>
