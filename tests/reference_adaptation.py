@@ -28,6 +28,12 @@ def lg(x: int) -> int:
     return 4096 * n + table()[(x << 10 >> n) - 1024]
 
 
+def natural(features: Ints) -> tuple[int, int]:
+    """Mean and precision of a channel with features (4,)."""
+    product, precision = int(features[0]), int(features[1])
+    return (product // (2 * precision), precision) if precision else (0, 0)
+
+
 class Group:
     """One group of codewords with labels (K, d), which d channels have."""
 
@@ -43,9 +49,11 @@ class Group:
     def with_gains(self, features: Ints) -> Ints:
         """Features (d, 4) as logits have them."""
         found: Ints = features.copy()
-        for c, gains in enumerate(self.gains):
-            for i, most in enumerate((2**37, 2**21)):
-                found[c, i] = min(max(int(features[c, i]) * gains[i] >> 12, -most), most)
+        for c, (gain, precision_gain) in enumerate(self.gains):
+            mean, precision = natural(features[c])
+            mean = min(max(round_shift(mean * gain, 12), -(2**15)), 2**15)
+            precision = min(precision * precision_gain >> 12, 2**21)
+            found[c, :2] = 2 * precision * mean, precision
         return found
 
     def learn(self, features: Ints, weights: Sequence[int], code: int) -> None:
@@ -54,15 +62,17 @@ class Group:
         told = [int(weight * ratio) for weight in weights]
         self.expected = [a + b for a, b in zip(self.expected, told, strict=True)]
         self.seen[code] += 1
-        for c, (first, second, *_) in enumerate(features.tolist()):
+        for c, feature in enumerate(features):
+            mean, precision = natural(feature)
             mine = [label[c] for label in self.labels]
             own, whole = mine[code], sum(told)
             off = whole * own - sum(t * x for t, x in zip(told, mine, strict=True))
             powers = sum(t * (x * x >> 4) for t, x in zip(told, mine, strict=True))
             square = powers - whole * (own * own >> 4)
+            spread = square + 32 * mean * round_shift(off, 8)
             slopes = (
-                round_shift(round_shift(first, 8) * round_shift(off, 20), 16),
-                round_shift(second * round_shift(square, 16), 24),
+                round_shift(round_shift(2 * mean * precision, 8) * round_shift(off, 20), 16),
+                round_shift(precision * round_shift(spread, 16), 24),
             )
             for i in range(2):
                 slope = min(max(slopes[i], -(2**14)), 2**14)
@@ -76,7 +86,7 @@ class Group:
         self.more = np.array(more, np.int64)
         for gains, slopes, squares in zip(self.gains, self.slopes, self.squares, strict=True):
             for i in range(2):
-                quotient = slopes[i] * 3 * 2**19 / (squares[i] + 2**25)  # of IEEE doubles
+                quotient = slopes[i] * 3 * 2**19 / (squares[i] + 2**23)  # of IEEE doubles
                 step = int(np.floor(quotient + 0.5))
                 gains[i] = min(max(gains[i] + min(max(step, -410), 410), 2**11), 2**13)
                 slopes[i] = 0

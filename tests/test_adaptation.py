@@ -14,7 +14,7 @@ from reference_adaptation import Group
 from tiny_model import picture
 
 from vqzip import codec, codemap, encoding, native
-from vqzip.adaptation import LOGARITHMS, Adaptation, logarithm
+from vqzip.adaptation import LOGARITHMS, Adaptation, logarithm, natural
 from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
@@ -69,7 +69,7 @@ def test_it_learns_as_the_reference(
     reference = [Group(labels.T.astype(np.int64)) for labels in book.labels]
     whole = weights.astype(np.int64).reshape(len(codes), groups, size).tolist()
     for _ in range(3):
-        learner.learn(features[..., :2].copy(), weights.copy(), codes)
+        learner.learn(natural(features), weights.copy(), codes)
         learner.update()
         for g, group in enumerate(reference):
             mine = slice(g * dim, (g + 1) * dim)

@@ -229,9 +229,9 @@ GOLDEN = {
 """SHA-256 of streams.  If one changes, so has the format of files."""
 
 ADAPTIVE = {
-    0: "c6dc2c06c4e02fcf4eb54e9fe88e378fd954d98f2dc5f4828842d508d6fdfb1c",
-    37: "6be437d37f47b4c666832c9c8848d7e5c0ffcecc045a0cca5c27d52b33911c0d",
-    128: "f2dfd741d275bbb607e22e31d0ef4e1cda81c4f319dbb2ae91f73bbdf9236102",
+    0: "5066e6b94397b5bec8aae495dc919968ccb64b58eeae88865d9f8b7133bae960",
+    37: "dbb4950e97410c620d3d676aec6d6c656ba6ee6ae3f7c277fb5967b8fc150578",
+    128: "db1e257c4731c9ef2be507dd8ef69e0eb148070dad446c62fff990e4e7a26ec5",
 }
 """Of those of a model whose frequencies learn."""
 

@@ -14,7 +14,6 @@ typedef struct {
     const double *labels;           /* (groups, dim, 2, padded size), and their squares / 16 */
     const double *first;            /* (groups, padded size), what logits start from at first */
     const double *logarithms;       /* (LOGARITHMS) */
-    const double *largest;          /* (2), of the first two features */
     double *start, *gains;          /* (groups, padded size), (channels, 2) */
     double *seen, *expected;        /* (threads, groups, padded size) */
     double *slopes, *squares;       /* (threads, channels, 2) */
@@ -23,20 +22,24 @@ typedef struct {
 
 enum { LOGARITHMS = 1024, AS_EXPECTED = 5, TOTAL = 1 << 24, STEEPEST = 1 << 14, LONGEST = 410 };
 enum { GAIN_LEAST = 1 << 11, GAIN_MOST = 1 << 13, LEARNED = 1 << 14 };
-static const double INERTIA = 0x1p25, STRIDE = 0x3p19;
+static const double INERTIA = 0x1p23, STRIDE = 0x3p19, MEAN_MAX = 0x1p15, MAX_PRECISION = 0x1p21;
 
-/* The first two features of some channels with their gains; `base` is set to what they are without. */
+/* The first two features of some channels with the gains of mean and precision; `base` is set to these
+ * without gains. */
 INLINE void adapt(const Adaptation *a, int64_t channels, double *features, double *base)
 {
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t i = 0; i < 2; i++) {
-            const double without = features[4 * c + i], most = a->largest[i];
-            base[2 * c + i] = without;
-            features[4 * c + i] = clamp(floor(without * a->gains[2 * c + i] * 0x1p-12), -most, most);
-        }
+    for (int64_t c = 0; c < channels; c++, features += 4, base += 2) {
+        const double *gains = a->gains + 2 * c;
+        base[1] = features[1];
+        base[0] = base[1] > 0 ? features[0] / (2 * base[1]) : 0;
+        const double mean = floor(base[0] * gains[0] * 0x1p-12 + 0.5);
+        const double precision = floor(base[1] * gains[1] * 0x1p-12);
+        features[1] = precision < MAX_PRECISION ? precision : MAX_PRECISION;
+        features[0] = 2 * features[1] * clamp(mean, -MEAN_MAX, MEAN_MAX);
+    }
 }
 
-/* Learn from a code of a group that had these weights, given its channels' features without gains.
+/* Learn from a code of a group that had these weights, given means and precisions without gains.
  * Weights are changed to how often codewords were expected, in 2^-24. */
 INLINE void learn(const Adaptation *a, const Book *book, int64_t thread, int64_t group,
                   const double *base, double *weights, int32_t code)
@@ -56,17 +59,18 @@ INLINE void learn(const Adaptation *a, const Book *book, int64_t thread, int64_t
     a->seen[cell + code] += 1;
     for (int64_t d = 0; d < dim; d++) {
         const double *label = a->labels + 2 * (group * dim + d) * width, *power = label + width;
-        const double *of = base + 2 * (group * dim + d);
+        const double of = base[2 * (group * dim + d)], by = base[2 * (group * dim + d) + 1];
         const int64_t place = 2 * ((thread * book->groups + group) * dim + d);
         double mean = 0, square = 0;
         for (int64_t k = 0; k < size; k++) {
             mean += weights[k] * label[k];
             square += weights[k] * power[k];
         }
-        const double off = floor((whole * label[code] - mean) * 0x1p-20 + 0.5);
-        const double off_square = floor((square - whole * power[code]) * 0x1p-16 + 0.5);
-        const double slopes[2] = {floor(floor(of[0] * 0x1p-8 + 0.5) * off * 0x1p-16 + 0.5),
-                                  floor(of[1] * off_square * 0x1p-24 + 0.5)};
+        const double off = whole * label[code] - mean;
+        const double spread = square - whole * power[code] + 32 * of * floor(off * 0x1p-8 + 0.5);
+        const double slopes[2] = {
+            floor(floor(2 * of * by * 0x1p-8 + 0.5) * floor(off * 0x1p-20 + 0.5) * 0x1p-16 + 0.5),
+            floor(by * floor(spread * 0x1p-16 + 0.5) * 0x1p-24 + 0.5)};
         for (int64_t i = 0; i < 2; i++) {
             const double slope = clamp(slopes[i], -STEEPEST, STEEPEST);
             a->slopes[place + i] += slope;

@@ -4,9 +4,9 @@ The prior has learned what photos have in common.  What is special to one pictur
 decoder can tell from the codes that both of them know already: adaptive coding, as in Rissanen &
 Langdon 1981, "Universal modeling and coding".  Of each slice there are two things to learn.  A
 codeword that has come more often than it was expected to gets more likely, by the ratio of both.
-And of each channel, the first two features, mean times precision and precision, have gains, which
-go along the gradient of the bits of the codes so far; a step is the longer the less codes have told
-before, by the sum of the gradient's squares.
+And mean and precision of each channel have gains, which go along the gradient of the bits of the
+codes so far; a step is the longer the less codes have told before, by the sum of the gradient's
+squares.
 
 All is in integers but for two divisions, and what is learned from depends on no order:
 `FORMAT.md` states the same.  A state is of one slice of one map of one file.
@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from vqzip import native, structures
 from vqzip.coder import TOTAL
 from vqzip.entropy import CodebookTable
-from vqzip.integer import BIAS_SHIFT, LOGIT_SHIFT, MAX_PRECISION, MEAN_MAX, Doubles
+from vqzip.integer import (
+    BIAS_SHIFT,
+    LOGIT_SHIFT,
+    MAX_PRECISION,
+    MEAN_MAX,
+    Doubles,
+    shift_right,
+)
 
 EVERY = 4
 """Steps from one change of the frequencies to the next."""
@@ -31,14 +38,13 @@ AS_EXPECTED = 5
 GAIN_SHIFT = 12
 GAIN_LEAST, GAIN_MOST = 2**11, 2**13
 STEEPEST = 2**14  # slope that a position counts with at most, in 2^-8 bits
-INERTIA = 2.0**25  # squares of slopes there are at first
+INERTIA = 2.0**23  # squares of slopes there are at first
 STRIDE = 3 * 2.0**19  # gain to a slope, divided by the sum of squares
 LONGEST = 410  # change of a gain at once, at most
 
 LOGARITHMS: Doubles = np.round(2.0**12 * np.log2(1 + np.arange(1024) / 1024))
 """log2(1 + i / 1024) in 2^-12, rounded.  A test pins its checksum."""
 
-_LARGEST = np.array([2.0 * MAX_PRECISION * MEAN_MAX, MAX_PRECISION])
 _LOGIT = 2.0 ** (BIAS_SHIFT - LOGIT_SHIFT + 8)  # 2^-12 bits as logits are written, in 1/256 bits
 
 
@@ -47,7 +53,7 @@ class Adaptation:
 
     Attributes:
         start: What logits of codewords start from (G, at least K).
-        gains: Of the first two features of each channel (channels, 2), in 2^-12.
+        gains: Of mean and precision of each channel (channels, 2), in 2^-12.
     """
 
     def __init__(self, book: CodebookTable) -> None:
@@ -70,8 +76,10 @@ class Adaptation:
     def adapted(self, features: Doubles) -> Doubles:
         """Features (n, channels, 4) as they are with the gains."""
         found: Doubles = features.copy()
-        with_gains = np.floor(features[..., :2] * (self.gains * 2.0**-GAIN_SHIFT))
-        np.clip(with_gains, -_LARGEST, _LARGEST, out=found[..., :2])
+        mean, precision = np.moveaxis(natural(features) * (self.gains * 2.0**-GAIN_SHIFT), -1, 0)
+        mean = np.clip(np.floor(mean + 0.5), -MEAN_MAX, MEAN_MAX)
+        found[..., 1] = np.minimum(np.floor(precision), MAX_PRECISION)
+        found[..., 0] = 2 * found[..., 1] * mean
         return found
 
     def starts(self) -> Doubles:
@@ -79,13 +87,13 @@ class Adaptation:
         starts: Doubles = self.start[:, : self._size]
         return starts
 
-    def learn(self, features: Doubles, weights: Doubles, codes: NDArray[np.int32]) -> None:
-        """Count codes (n, G), which had these weights (n * G, K).
+    def learn(self, base: Doubles, weights: Doubles, codes: NDArray[np.int32]) -> None:
+        """Count codes (n, G), which had these weights (n * G, K), which may be used up.
 
-        Features (n, channels, 2 or more) are those without the gains.
+        Base (n, channels, 2) is what `natural` gives for the features without gains.
         """
         if self._native is not None:
-            native.learn(self._native, self._book.native(), features, weights, codes)
+            native.learn(self._native, self._book.native(), base, weights, codes)
             return
         book, rows = self._book, self._book.rows
         weights = weights.reshape(len(codes), book.groups, -1)
@@ -103,17 +111,21 @@ class Adaptation:
                 - np.matmul(by_group, power.transpose(0, 2, 1)).transpose(1, 0, 2)
                 for power in (labels[:, :, 0], labels[:, :, 1])
             ]  # (n, G, d) each
-            both = np.stack([off[0], -off[1]], axis=-1).reshape(len(own), -1, 2)
-            slopes = self._slopes_of(features[some, :, :2], both)
+            linear, square = (part.reshape(len(own), -1) for part in off)
+            slopes = self._slopes_of(base[some], linear, -square)
             self._slopes[0] += slopes.sum(0)
             self._squares[0] += np.square(slopes).sum(0)
 
     @staticmethod
-    def _slopes_of(features: Doubles, off: Doubles) -> Doubles:
-        """Bits that a gain more would save, in 2^-8: features times what labels are off."""
-        off = np.floor(off * (2.0**-20, 2.0**-16) + 0.5)
-        first = np.floor(features[..., 0] * 2.0**-8 + 0.5) * off[..., 0] * 2.0**-16
-        second = features[..., 1] * off[..., 1] * 2.0**-24
+    def _slopes_of(base: Doubles, off: Doubles, square: Doubles) -> Doubles:
+        """Bits that gains more would save, in 2^-8 (n, channels, 2), for what labels are off.
+
+        For the precision that is how far squares of distances from the mean are.
+        """
+        mean, precision = base[..., 0], base[..., 1]
+        spread = square + 32 * mean * shift_right(off, 8)
+        first = shift_right(2 * mean * precision, 8) * shift_right(off, 20) * 2.0**-16
+        second = precision * shift_right(spread, 16) * 2.0**-24
         slopes = np.floor(np.stack([first, second], axis=-1) + 0.5)
         return np.clip(slopes, -STEEPEST, STEEPEST, out=slopes)
 
@@ -139,8 +151,17 @@ class Adaptation:
             counts = self._seen, self._expected, self._slopes, self._squares
             learned = self.start, self.gains
             sizes = len(self._seen)
-            self._native = structures.Adaptation(*tables, _LARGEST, *learned, *counts, sizes)
+            self._native = structures.Adaptation(*tables, *learned, *counts, sizes)
         return self._native
+
+
+def natural(features: Doubles) -> Doubles:
+    """Mean and precision (..., 2), of which the first two features (..., 2 or more) are made."""
+    precision = features[..., 1]
+    mean = np.divide(
+        features[..., 0], 2 * precision, out=np.zeros(precision.shape), where=precision > 0
+    )
+    return np.stack([mean, precision], axis=-1)
 
 
 def logarithm(x: Doubles) -> Doubles:

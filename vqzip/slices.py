@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqzip import native, structures
-from vqzip.adaptation import Adaptation
+from vqzip.adaptation import Adaptation, natural
 from vqzip.coder import SUMS, Sums, sums_of
 from vqzip.entropy import EXP2, CodebookTable, look_up
 from vqzip.integer import (
@@ -147,13 +147,13 @@ class Slice:
     ) -> None:
         """Set the codewords' weights (n * G, K), given what `features` is.
 
-        Sets `base` (n, channels, 2) to the first features, from which `adapted` will learn.
+        Sets `base` (n, channels, 2) to means and precisions, from which `adapted` will learn.
         """
         if self._native is None:
             features = self.features(hidden, seen)
             self._weigh(book, features, adapted, weights)
             if base is not None:
-                base[:] = features[..., :2]
+                base[:] = natural(features)
         else:
             learned = None if adapted is None else adapted.native()
             native.weigh(
@@ -207,7 +207,7 @@ class Slice:
             first = begin * book.groups
             sums[first : first + len(weights)] = sums_of(codes[some].reshape(-1), weights)
             if adapted is not None:
-                adapted.learn(features[some], weights, codes[some])
+                adapted.learn(natural(features[some]), weights, codes[some])
 
     def compiled(self, choice: Choice, adapted: Adaptation | None = None) -> structures.Choice:
         """The same for the compiled loops, which there are."""

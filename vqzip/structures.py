@@ -94,7 +94,7 @@ class Adaptation(Kept):
     """What a slice learns from its codes, as `adaptation.Adaptation` has it."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("labels", "first", "logarithms", "largest")),
+        *((name, c_void_p) for name in ("labels", "first", "logarithms")),
         *((name, c_void_p) for name in ("start", "gains")),
         *((name, c_void_p) for name in ("seen", "expected", "slopes", "squares")),
         ("threads", c_int64),
