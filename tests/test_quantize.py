@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import tiny_model
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vqzip.layers import at_level
+from vqzip.model import Model
 from vqzip.quantizer import natural_features
 from vqzip.train.joint import Joint, JointConfig, pass_through
 from vqzip.train.optim import OptimConfig, Optimizer
@@ -119,3 +121,17 @@ def test_slow_weights_learn_at_a_share_of_the_rate() -> None:
     for name, start in before.items():
         steps = [layers[which].state_dict()[name] - start for which in "ab"]
         torch.testing.assert_close(steps[1], 0.25 * steps[0], atol=1e-6, rtol=1e-3)
+
+
+def test_new_ends_learn_faster_than_all_else() -> None:
+    transform = replace(tiny_model.CONFIG.transform, graded=True)
+    model = Model(replace(tiny_model.CONFIG, transform=transform))
+    stage = Joint(model, JointConfig(train_encoder=False, new_ends=True))
+    optimizer = Optimizer(model, OptimConfig(), (), stage.slow)
+    groups = [*optimizer.adam.param_groups, *optimizer.muon.param_groups]
+    shares = {id(p): group["share"] for group in groups for p in group["params"]}
+    trained = {name: shares[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    fast = [name for name, share in trained.items() if share == 1]
+    assert fast == [name for name in trained if ".ends." in name]
+    assert len(fast) > 4
+    assert set(trained.values()) == {1, OptimConfig().slow_share}

@@ -62,6 +62,9 @@ class JointConfig:
     chosen by stay as they are, and are not those of the commitment (`curvature.py`)."""
     snapshot_steps: int = 100
     """Steps that a snapshot of the model encodes for."""
+    new_ends: bool = False
+    """Whether what weights have more at the ends of the levels' range (`vqzip/layers.py`) learns at
+    the full rate, and all else is slow: for models whose other weights are settled."""
     train_fine: bool = False
     """Whether what makes the fine latents alone is trained: for models that they are new to.
 
@@ -164,6 +167,8 @@ class Joint(Stage):
     def __init__(self, model: Model, config: JointConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
+        if config.new_ends:
+            self.slow = tuple(name for name, _ in model.named_parameters() if ".ends." not in name)
         model.prior.arithmetic.integer = True
         model.transform.freeze_encoder(not config.train_encoder, config.train_fine)
 

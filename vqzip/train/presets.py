@@ -148,6 +148,16 @@ def _end() -> Preset:
     return replace(_polish(), joint_optim=OptimConfig(adam_rate=1e-4, muon_rate=2e-4))
 
 
+def _ends() -> Preset:
+    """`photo-polish` for what weights depend on the level by, all else at a quarter of its rates.
+
+    At full rates, models of before need half of an hour and more to come back to where they were.
+    """
+    polish = _polish()
+    optim = OptimConfig(adam_rate=4e-4, muon_rate=8e-4, slow_share=0.25)
+    return replace(polish, joint=replace(polish.joint, new_ends=True), joint_optim=optim)
+
+
 def _encoder() -> Preset:
     """The joint stage with the bottom map's encoder in it, too, from a model with codebooks."""
     return Preset(
@@ -166,6 +176,7 @@ PRESETS = {
     "photo-polish": _polish,
     "photo-whole": _whole,
     "photo-end": _end,
+    "photo-ends": _ends,
     "photo-encoder": _encoder,
     "photo-wider": _wider,
     "tiny": _tiny,
