@@ -18,6 +18,7 @@ import numpy as np
 from vqzip import codemap
 from vqzip.codemap import CHUNK, CodeMap
 from vqzip.coder import SUMS, Coded, Counter, Encoder, Sink, Writer
+from vqzip.container import MAX_LEVEL
 from vqzip.entropy import Codes, error_terms
 from vqzip.integer import CODEWORD_ONE, Bytes, Doubles, Floats
 from vqzip.layout import Ints
@@ -33,8 +34,15 @@ HANDED = 1024
 FORESIGHT = 0.8
 """Share of what codes cost later that is counted."""
 
-NEARER = 0.35
-"""Share of the way to where the picture seems to be best: all channels go it at once."""
+NEARER, NEARER_AT_HIGHEST = 0.3, 0.5
+"""Share of the way to where the picture seems to be best, which all channels go at once: at the
+lowest level and at the highest."""
+
+NEARER_BY_EMPHASIS = -0.4
+"""Exponent of what an error counts in the share: where it counts much, most codes are zeros."""
+
+SHARES = 0.2, 0.6
+"""The least share there is, and the largest."""
 
 FARTHEST = 0.5
 """How far a latent is moved at most, in code units."""
@@ -179,7 +187,7 @@ def choose_looking(
     started: Started = {}
     first = _walk(latents, search, None, started, learning=False)
     found = look(first)
-    moved = latents.moved(NEARER * _away(latents, first, found, search))
+    moved = latents.moved(_nearer(latents) * _away(latents, first, found, search))
     return _walk(moved, search, encoder, started), found
 
 
@@ -259,6 +267,14 @@ def _best(latents: Latents, search: Search, look: Look | None) -> tuple[list[Cod
             moved = latents.moved(shift)
     assert best is not None
     return best
+
+
+def _nearer(latents: Latents) -> Floats:
+    """Share of the way to where the picture seems to be best (positions, 1)."""
+    share = np.interp(latents.level, (0, MAX_LEVEL), (NEARER, NEARER_AT_HIGHEST))
+    nearer = np.clip(share * latents.emphasis**NEARER_BY_EMPHASIS, *SHARES)
+    shares: Floats = nearer.astype(np.float32)
+    return shares
 
 
 def _least_weight(latents: Latents, search: Search) -> Floats:
