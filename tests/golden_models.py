@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from vqzip.codec import CodecModel
+from vqzip.codec import CodecModel, Codes, unpack
+from vqzip.container import unpack as unpack_container
 from vqzip.store import assemble, fingerprint, load_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
 FILTERED, GRADED, ADAPTIVE = (GOLDEN / name for name in ("filtered", "graded", "adaptive"))
+
+
+def codes_of(data: bytes, model: CodecModel) -> Codes:
+    """The codes of a file."""
+    parsed = unpack_container(data)
+    header = parsed.header
+    return unpack(model, parsed.code_stream, header.width, header.height, header.level)
+
+
+def digest(codes: Codes) -> str:
+    """SHA-256 of all codes, slice by slice, as little-endian 16-bit integers."""
+    sha = hashlib.sha256()
+    for part in (*codes.top, *codes.bottom):
+        sha.update(part.astype("<u2").tobytes())
+    return sha.hexdigest()
 
 
 def with_filters() -> CodecModel:

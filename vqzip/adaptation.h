@@ -4,6 +4,7 @@
 
 #include "products.h"
 
+/* A slice's codebooks. */
 typedef struct {
     const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
     int64_t groups, size, dim;
@@ -39,17 +40,15 @@ INLINE void adapt(const Adaptation *a, int64_t channels, double *features, doubl
     }
 }
 
-/* Learn from a code of a group that had these weights, given means and precisions without gains.
- * Weights are changed to how often codewords were expected, in 2^-24. */
+/* Learn from a code of a group that had these weights, `all` of them together, given means and
+ * precisions without gains.  Weights are changed to how often codewords were expected, in 2^-24. */
 INLINE void learn(const Adaptation *a, const Book *book, int64_t thread, int64_t group,
-                  const double *base, double *weights, int32_t code)
+                  const double *base, double *weights, double all, int32_t code)
 {
     const int64_t size = book->size, width = padded_doubles(size), dim = book->dim;
     const int64_t cell = (thread * book->groups + group) * width;
     double *expected = a->expected + cell;
-    double all = 0, whole = 0;
-    for (int64_t k = 0; k < size; k++)
-        all += weights[k];
+    double whole = 0;
     const double ratio = (double)(TOTAL - size) / all;
     for (int64_t k = 0; k < size; k++) {
         weights[k] = floor(weights[k] * ratio);
@@ -86,7 +85,10 @@ TUNED static void learn_all(const Adaptation *a, const Book *book, int64_t group
 {
     for (int64_t n = 0; n < count; n++) {
         const int64_t row = n * book->groups + group;
-        learn(a, book, 0, group, base + 2 * n * channels, weights + row * book->size, codes[row]);
+        double *own = weights + row * book->size, all = 0;
+        for (int64_t k = 0; k < book->size; k++)
+            all += own[k];
+        learn(a, book, 0, group, base + 2 * n * channels, own, all, codes[row]);
     }
 }
 

@@ -70,7 +70,7 @@ int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int6
 }
 
 /* Learn from codes (count, groups) of a slice that had these weights (count * groups, size), given
- * features (count, channels, 2).  Weights are used up. */
+ * means and precisions (count, channels, 2).  Weights are used up. */
 int vqzip_learn(const Adaptation *adapted, const Book *book, const double *base,
                 double *weights, const int32_t *codes, int64_t count)
 {

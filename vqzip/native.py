@@ -100,13 +100,18 @@ def table(numbers: Array) -> Table:
     return address(numbers), len(numbers) - 1
 
 
+def padded(columns: int, itemsize: int = 8) -> int:
+    """Columns of whole panels, of doubles or of numbers of so many bytes."""
+    in_panel = PANEL // itemsize
+    return -(-columns // in_panel) * in_panel
+
+
 def panels(matrix: Array) -> Array:
     """A matrix (..., inputs, outputs) in panels of some outputs (..., panels, inputs, columns)."""
     outputs, columns = matrix.shape[-1], PANEL // matrix.itemsize
-    count = -(-outputs // columns)
-    whole = np.zeros((*matrix.shape[:-1], count * columns), matrix.dtype)
+    whole = np.zeros((*matrix.shape[:-1], padded(outputs, matrix.itemsize)), matrix.dtype)
     whole[..., :outputs] = matrix
-    by_panel = whole.reshape(*matrix.shape[:-1], count, columns)
+    by_panel = whole.reshape(*matrix.shape[:-1], whole.shape[-1] // columns, columns)
     return np.ascontiguousarray(np.moveaxis(by_panel, -2, -3))
 
 
@@ -169,8 +174,8 @@ def layers(net: Network, which: range, cells: Array, start: Array, f: Array, out
     0 is the context, which begins at `start`, i + 1 is the residual layer i.
     """
     arrays = _buffer(start), _buffer(f), _buffer(out)
-    cells_and_count = _buffer(cells), len(cells)
-    _call("vqzip_layers", net.pointer, which.start, which.stop, *cells_and_count, *arrays, count())
+    some = which.start, which.stop, _buffer(cells), len(cells)
+    _call("vqzip_layers", net.pointer, *some, *arrays, threads())
 
 
 def weigh(
@@ -185,7 +190,7 @@ def weigh(
 ) -> None:
     """Set weights (n * G, K) by the exponential table, from hidden (n, outputs) and seen inputs.
 
-    Where slices learn, `base` (n, channels, 2) is set to the first features without gains.
+    Where slices learn, `base` (n, channels, 2) is set to means and precisions without gains.
     """
     first = None if base is None else _buffer(base)
     _slice(part, codebooks, table, hidden, seen, _buffer(weights), None, None, adapted, first)
@@ -251,7 +256,10 @@ def walk(
 
 
 def learn(adapted: Adaptation, codebooks: Book, base: Array, weights: Array, codes: Array) -> None:
-    """Learn from codes (n, G), given features (n, channels, 2) and weights (n * G, K), used up."""
+    """Learn from codes (n, G) that had these weights (n * G, K), which are used up.
+
+    Base (n, channels, 2) is what `weigh` sets.
+    """
     arrays = _buffer(base), _buffer(weights), _buffer(codes)
     _call("vqzip_learn", adapted.pointer, codebooks.pointer, *arrays, len(codes))
 
@@ -259,11 +267,6 @@ def learn(adapted: Adaptation, codebooks: Book, base: Array, weights: Array, cod
 def update(adapted: Adaptation, codebooks: Book) -> None:
     """Change what follows by what has been learned."""
     _call("vqzip_update", adapted.pointer, codebooks.pointer)
-
-
-def padded(columns: int) -> int:
-    """Columns of whole panels of doubles."""
-    return -(-columns // (PANEL // 8)) * (PANEL // 8)
 
 
 def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:

@@ -114,8 +114,9 @@ def sample(model: CodecModel, width: int, height: int, level: int, sampler: Samp
     """
     header = Header(width, height, grayscale=False, fingerprint=model.fingerprint, level=level)
     shape = codec.top_shape(width, height)
-    top = codec.read_top(codec.fixed(model), shape, level, sampler)
-    return Drawn(model, header, codec.read_bottom(codec.fixed(model), top, shape, level, sampler))
+    fixed = codec.fixed(model)
+    top = codec.read_top(fixed, shape, level, sampler)
+    return Drawn(model, header, codec.read_bottom(fixed, top, shape, level, sampler))
 
 
 def complete(model: CodecModel, file: Container, sampler: Sampler) -> Drawn:

@@ -88,7 +88,7 @@ INLINE int64_t find_features(const Slice *slice, Known known, int64_t first, int
                           slice->tail[o];
         for (int64_t c = 0; c < slice->channels; c++, features += 4) {
             const double precision = slice->precision[(int32_t)features[1]];
-            const double mean = clamp(floor(features[0] * slice->unit[c] + 0.5), -0x1p15, 0x1p15);
+            const double mean = clamp(floor(features[0] * slice->unit[c] + 0.5), -MEAN_MAX, MEAN_MAX);
             features[0] = mean * precision * 2;
             features[1] = precision;
         }
@@ -138,7 +138,7 @@ typedef struct {
                                        its own, and of all */
     int32_t *codes;                 /* (count, groups), the first of those that are equal */
     const Adaptation *adapted;      /* learns, where there are sums */
-    double *base;                   /* (count, channels, 2), features without gains */
+    double *base;                   /* (count, channels, 2), means and precisions without gains */
 } Wanted;
 
 INLINE Wanted wanted_from(Wanted wanted, const Slice *slice, const Book *book, int64_t n)
@@ -245,7 +245,7 @@ TUNED static void run_slice(const Slice *slice, const Book *book, Known known, i
                     find_sums(close, book->size, wanted.codes[row], wanted.sums + row * SUMS);
                     if (adapted)
                         learn(adapted, book, thread, g, s.base + r * numbers, close,
-                              wanted.codes[row]);
+                              wanted.sums[row * SUMS + 2], wanted.codes[row]);
                 }
             }
         }

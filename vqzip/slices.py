@@ -155,10 +155,9 @@ class Slice:
             if base is not None:
                 base[:] = natural(features)
         else:
-            learned = None if adapted is None else adapted.native()
-            native.weigh(
-                self._native, book.native(), EXPONENTIALS, hidden, seen, weights, learned, base
-            )
+            arrays = hidden, seen, weights
+            learning = _compiled(adapted), base
+            native.weigh(self._native, book.native(), EXPONENTIALS, *arrays, *learning)
 
     def _weigh(
         self,
@@ -167,9 +166,8 @@ class Slice:
         adapted: Adaptation | None,
         weights: Doubles | None = None,
     ) -> Doubles:
-        if adapted is None:
-            return book.weights(features, weights)
-        return book.weights(adapted.adapted(features), weights, adapted.starts())
+        known, starts = _learned(features, adapted)
+        return book.weights(known, weights, starts)
 
     def choose(
         self,
@@ -185,8 +183,7 @@ class Slice:
         if book.size > 1:
             features = self.features(hidden, seen)
             slopes, squares = (x[rows] for x in choice.error)
-            known = features if adapted is None else adapted.adapted(features)
-            starts = None if adapted is None else adapted.starts()
+            known, starts = _learned(features, adapted)
             codes[:] = book.best((slopes, squares), known, starts)
             if choice.sums is not None:
                 sums = choice.sums[rows].reshape(-1, SUMS)
@@ -213,9 +210,8 @@ class Slice:
         """The same for the compiled loops, which there are."""
         assert self._native is not None
         arrays = choice.table, *choice.error, choice.sums, choice.codes
-        learned = None if adapted is None else adapted.native()
-        book = choice.book.native()
-        return structures.Choice(self._native, book, *arrays, learned, self._channels.start)
+        layers = self._native, choice.book.native()
+        return structures.Choice(*layers, *arrays, _compiled(adapted), self._channels.start)
 
     def find_sums(
         self,
@@ -233,9 +229,19 @@ class Slice:
         if self._native is None:
             self._find_sums(book, self.features(hidden, seen), codes, sums, adapted)
         else:
-            learned = None if adapted is None else adapted.native()
             arrays = hidden, seen, codes, sums
-            native.find_sums(self._native, book.native(), EXPONENTIALS, *arrays, learned)
+            layers = self._native, book.native(), EXPONENTIALS
+            native.find_sums(*layers, *arrays, _compiled(adapted))
+
+
+def _learned(features: Doubles, adapted: Adaptation | None) -> tuple[Doubles, Doubles | None]:
+    """Features and what logits start from, by what has been learned, if anything is."""
+    return (features, None) if adapted is None else (adapted.adapted(features), adapted.starts())
+
+
+def _compiled(adapted: Adaptation | None) -> structures.Adaptation | None:
+    """What learns, if anything does, for the compiled loops."""
+    return None if adapted is None else adapted.native()
 
 
 @lru_cache(maxsize=8)

@@ -7,36 +7,34 @@ Adds those that are not there yet; it refuses to replace any.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import profiles
-from golden_models import ADAPTIVE, FILTERED, GRADED, with_ends, with_filters, with_learning
+from golden_models import (
+    ADAPTIVE,
+    FILTERED,
+    GRADED,
+    codes_of,
+    digest,
+    with_ends,
+    with_filters,
+    with_learning,
+)
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
 
 import vqzip
-from vqzip.codec import Codes, unpack
-from vqzip.container import unpack as unpack_container
+from vqzip.codec import CodecModel
 from vqzip.image import to_bytes
 from vqzip.metadata import Metadata
 from vqzip.store import load_model
 
 HERE = Path(__file__).parent
-PICTURES = {"photo-q20": 20, "photo-q60": 60, "photo-q100": 100, "gray-q50": 50, "dot-q50": 50}
-PICTURES["cutout-q50"] = 50
-
-
-def digest(codes: Codes) -> str:
-    """SHA-256 of all codes, slice by slice, as little-endian 16-bit integers."""
-    sha = hashlib.sha256()
-    for part in (*codes.top, *codes.bottom):
-        sha.update(part.astype("<u2").tobytes())
-    return sha.hexdigest()
+PICTURES = "photo-q20", "photo-q60", "photo-q100", "gray-q50", "dot-q50", "cutout-q50"
 
 
 def cutout(photo: Image.Image) -> Image.Image:
@@ -52,6 +50,17 @@ def cutout(photo: Image.Image) -> Image.Image:
     return image
 
 
+def write(folder: Path, name: str, picture: Image.Image, model: CodecModel) -> bytes:
+    """A file at the quality that its name ends with, and the pixels it decodes to."""
+    data = vqzip.compress(picture, int(name.rpartition("q")[2]), model)
+    with (folder / f"{name}.vqz").open("xb") as file:
+        file.write(data)
+    decoded = vqzip.decompress(data, model)
+    assert decoded.size == picture.size
+    (folder / f"{name}.png").write_bytes(to_bytes(decoded, "PNG"))
+    return data
+
+
 def make_graded(photo: Image.Image) -> None:
     """Files of such a model on both sides of the middle of its levels."""
     if GRADED.exists():
@@ -59,10 +68,7 @@ def make_graded(photo: Image.Image) -> None:
     GRADED.mkdir()
     model = with_ends()
     for quality in (20, 80):
-        data = vqzip.compress(photo, quality, model)
-        (GRADED / f"photo-q{quality}.vqz").write_bytes(data)
-        decoded = vqzip.decompress(data, model)
-        (GRADED / f"photo-q{quality}.png").write_bytes(to_bytes(decoded, "PNG"))
+        write(GRADED, f"photo-q{quality}", photo, model)
 
 
 def make_adaptive(photo: Image.Image) -> None:
@@ -71,13 +77,8 @@ def make_adaptive(photo: Image.Image) -> None:
         return
     ADAPTIVE.mkdir()
     model = with_learning()
-    data = vqzip.compress(photo, 70, model)
-    (ADAPTIVE / "photo-q70.vqz").write_bytes(data)
-    (ADAPTIVE / "photo-q70.png").write_bytes(to_bytes(vqzip.decompress(data, model), "PNG"))
-    parsed = unpack_container(data)
-    header = parsed.header
-    codes = unpack(model, parsed.code_stream, header.width, header.height, header.level)
-    (ADAPTIVE / "codes.txt").write_text(digest(codes) + "\n")
+    data = write(ADAPTIVE, "photo-q70", photo, model)
+    (ADAPTIVE / "codes.txt").write_text(digest(codes_of(data, model)) + "\n")
 
 
 def make_filtered(photo: Image.Image) -> None:
@@ -94,10 +95,7 @@ def make_filtered(photo: Image.Image) -> None:
         "wiener.weights": weights,
     }
     save_file(filters, FILTERED / "filters.safetensors")
-    model = with_filters()
-    data = vqzip.compress(photo, 60, model)
-    (FILTERED / "photo-q60.vqz").write_bytes(data)
-    (FILTERED / "photo-q60.png").write_bytes(to_bytes(vqzip.decompress(data, model), "PNG"))
+    write(FILTERED, "photo-q60", photo, with_filters())
 
 
 def main() -> None:
@@ -111,22 +109,11 @@ def main() -> None:
         "cutout": cutout(photo),
     }
     digests = json.loads((HERE / "codes.json").read_text())
-    for name, quality in PICTURES.items():
+    for name in PICTURES:
         if name in digests:
             continue
-        data = vqzip.compress(sources[name.split("-")[0]], quality, model)
-        target = HERE / f"{name}.vqz"
-        with target.open("xb") as file:
-            file.write(data)
-        (HERE / f"{name}.png").write_bytes(to_bytes(vqzip.decompress(data, model), "PNG"))
-        parsed = unpack_container(data)
-        header, stream = parsed.header, parsed.chunks[0].payload
-        codes = unpack(model, stream, header.width, header.height, header.level)
-        digests[name] = digest(codes)
-        assert np.asarray(Image.open(HERE / f"{name}.png")).shape[:2] == (
-            header.height,
-            header.width,
-        )
+        data = write(HERE, name, sources[name.split("-")[0]], model)
+        digests[name] = digest(codes_of(data, model))
     make_filtered(sources["photo"].crop((40, 20, 90, 60)))
     make_graded(sources["photo"].crop((40, 20, 90, 60)))
     make_adaptive(sources["photo"])

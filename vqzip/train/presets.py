@@ -154,7 +154,7 @@ def _ends() -> Preset:
     At full rates, models of before need half of an hour and more to come back to where they were.
     """
     polish = _polish()
-    optim = OptimConfig(adam_rate=4e-4, muon_rate=8e-4, slow_share=0.25)
+    optim = replace(polish.joint_optim, slow_share=0.25)
     return replace(polish, joint=replace(polish.joint, new_ends=True), joint_optim=optim)
 
 
