@@ -238,7 +238,7 @@ SHAPES: dict[str, Callable[[Array], Array]] = {
     "none": lambda t: t[:0],
     "flat": lambda t: t.reshape(-1),
     "deeper": lambda t: t[None],
-    "a number": lambda t: t.reshape(-1)[0].reshape(()),
+    "a number": lambda t: np.array(t.flat[0] if t.size else 0, t.dtype),
 }
 TYPES = ["int8", "uint8", "int16", "int32", "int64", "uint64", "float16", "float32", "float64", "?"]
 
