@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from vqzip.bench.codecs import all_codecs
 from vqzip.bench.rows import Row, RowFile
 from vqzip.bench.run import Failure, Task, measure
-from vqzip.choice import Search
 from vqzip.encoding import analyse
 from vqzip.image import load
+from vqzip.latents import Search
 from vqzip.quality import level_of_quality
 from vqzip.store import load_model
 

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 import vqzip
 from vqzip.bench.metrics import psnr
-from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
 from vqzip.encoding import analyse
 from vqzip.entropy import Codes
 from vqzip.image import load
+from vqzip.latents import Search
 from vqzip.quality import level_of_quality
 from vqzip.store import load_model
 

@@ -15,12 +15,12 @@ from tiny_model import picture
 
 from vqzip import codec, codemap, encoding, native
 from vqzip.adaptation import LOGARITHMS, Adaptation, logarithm, natural
-from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.codemap import CodeMap
 from vqzip.coder import Counter
 from vqzip.entropy import CodebookTable, Codes
 from vqzip.integer import MAX_PRECISION, MEAN_MAX, Doubles
+from vqzip.latents import Search
 from vqzip.sampling import Sampler, sample
 
 pytest_plugins = ["tiny_fixtures"]

@@ -20,7 +20,7 @@ from tiny_model import picture, random_codes
 import vqzip
 from vqzip import bands, codec, codemap, encoding, store
 from vqzip import threads as vqzip_threads
-from vqzip.choice import Latents, Search, choose
+from vqzip.choice import choose
 from vqzip.codec import CodecModel, Codes
 from vqzip.codemap import CodeMap
 from vqzip.coder import Encoder, frequencies
@@ -28,6 +28,7 @@ from vqzip.coding import Coding
 from vqzip.entropy import CodebookTable
 from vqzip.errors import VqzError
 from vqzip.integer import Tensors
+from vqzip.latents import Latents, Search
 from vqzip.layout import Layout
 from vqzip.vqvae import Transform, TransformConfig
 

@@ -13,10 +13,10 @@ from test_hindsight import as_whole, given, vectors_of
 from tiny_model import picture
 
 from vqzip import codec, encoding, glance, store, windows
-from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.coder import Counter
 from vqzip.glance import Glance, kernels
+from vqzip.latents import Search
 from vqzip.vqvae import Transform, TransformConfig
 from vqzip.wiener import SPACING, FilterBank, Statistics
 

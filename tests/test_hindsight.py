@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vqzip import bands, codec, encoding, hindsight, store
 from vqzip.bands import Positions
-from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.integer import Floats
+from vqzip.latents import Search
 from vqzip.similarity import ms_ssim
 
 LEVEL = 70

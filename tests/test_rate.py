@@ -13,10 +13,10 @@ from PIL import Image
 
 import vqzip
 from vqzip import codec, encoding
-from vqzip.choice import Search
 from vqzip.cli import main
 from vqzip.codec import CodecModel
 from vqzip.errors import VqzError
+from vqzip.latents import Search
 from vqzip.rate import Rate, bracket, fit, psnr_of, reach
 from vqzip.store import load_model
 

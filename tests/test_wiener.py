@@ -12,12 +12,12 @@ from test_codec import SIZES, any_codes, assert_equal, use_threads
 from tiny_model import picture
 from torch import Tensor
 
-from vqzip import bands, codec, encoding, schema, store, wiener, windows
+from vqzip import bands, codec, encoding, native, schema, store, wiener, windows
 from vqzip.bands import Band
-from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.coder import Counter, Decoder, Encoder
 from vqzip.integer import Tensors
+from vqzip.latents import Search
 from vqzip.wiener import REACH, SPACING, TAPS, TERMS, FilterBank, Statistics
 from vqzip.windows import Window
 
@@ -332,8 +332,11 @@ def test_windows_of_a_large_picture_are_small_and_apart(
     assert len(found) == max(1, min(rows // 8, 6)) * 6
 
 
-def test_a_window_is_what_it_is_in_the_whole_picture(model: CodecModel) -> None:
-    """With a halo as wide as the top map needs, too."""
+def test_a_window_is_what_it_is_in_the_whole_picture(
+    monkeypatch: pytest.MonkeyPatch, model: CodecModel
+) -> None:
+    """With a halo as wide as the top map needs, too; how rough it may be, test_rough.py tells."""
+    monkeypatch.setattr(native, "products_of_bytes", lambda: False)
     height, width, level = 16 * 20, 16 * 24, 64
     codes = any_codes(model, width, height, level)
     whole = codec.synthesise(model, codes, width, height, level)

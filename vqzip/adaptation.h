@@ -7,6 +7,7 @@
 /* A slice's codebooks. */
 typedef struct {
     const double *phi, *squares; /* for each group panels of 4 * dim + 1 and 2 * dim inputs */
+    const float *rows;           /* roughly phi, (groups, 4 * dim, padded size) */
     int64_t groups, size, dim;
 } Book;
 

@@ -143,14 +143,17 @@ class Analysis:
         self.shape = -(-height // TOP_STRIDE), -(-width // TOP_STRIDE)
         self.bands = bands(*self.shape, analysis_halo(transform.config), even=True)
         self._kept: dict[Band, Tensor] = {}
+        self.known: Tensor | None = None
+        """What is known of the top map, h (1, 192, H/8, W/8), once it has been decoded, if kept."""
 
     def _image(self, band: Band) -> Tensor:
-        height, width, _ = self.pixels.shape
-        # Beyond the edges the last pixels are repeated.
-        y = np.minimum(np.arange(band.first * TOP_STRIDE, band.last * TOP_STRIDE), height - 1)
-        x = np.minimum(np.arange(self.shape[1] * TOP_STRIDE), width - 1)
-        part = torch.from_numpy(self.pixels[y][:, x])
-        return part.permute(2, 0, 1)[None].float().div_(255)
+        rows, width = (TOP_STRIDE * x for x in (band.last - band.first, self.shape[1]))
+        part = self.pixels[band.first * TOP_STRIDE :][:rows]
+        below, right = rows - part.shape[0], width - part.shape[1]
+        if below or right:  # beyond the edges the last pixels are repeated
+            part = np.pad(part, ((0, below), (0, right), (0, 0)), "edge")
+        planes = part.transpose(2, 0, 1).copy()
+        return torch.from_numpy(planes)[None].float().div_(255)
 
     def _features(self, band: Band) -> Tensor:
         if band in self._kept:
@@ -192,13 +195,21 @@ class Analysis:
 
         Given the code vectors of the top map, in code units, too.
         """
-        t, width = self.transform, self.shape[1]
+        t, (height, width) = self.transform, self.shape
+        known = None
+        if height * width <= KEPT:
+            known = torch.empty(_RATIO * height, _RATIO * width, t.top_up.out_channels // _RATIO**2)
 
         def latent(band: Band) -> Tensor:
             h = t.decode_top(as_map(band.of(top_vectors, width), width), self.level)
+            if known is not None:
+                inside = band.crop(h, _RATIO)[0].permute(1, 2, 0)
+                known[_RATIO * band.start : _RATIO * band.stop] = inside
             return t.bottom_latent(self._features(band), h, self.level)
 
-        return self._latent(channels, _RATIO, latent)
+        found = self._latent(channels, _RATIO, latent)
+        self.known = None if known is None else known.permute(2, 0, 1)[None]
+        return found
 
 
 @torch.inference_mode()

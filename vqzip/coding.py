@@ -8,6 +8,7 @@ the encoder, many steps at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,10 +19,41 @@ from numpy.typing import NDArray
 from vqzip import native, structures
 from vqzip.adaptation import EVERY, Adaptation
 from vqzip.entropy import RAREST
-from vqzip.integer import ACTIVATION_SHIFT, Bytes, Doubles, IntegerPixelCNN, to_activations
+from vqzip.integer import (
+    ACTIVATION_SHIFT,
+    Bytes,
+    Doubles,
+    Floats,
+    IntegerPixelCNN,
+    to_activations,
+)
 from vqzip.layout import Ints, Layout
 from vqzip.slices import EXPONENTIALS, Choice, slices_at
 from vqzip.threads import share
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What compiled loops remember of a walk, for `backward.py`.
+
+    Attributes:
+        gates: Activations (2 * layers + 1, positions, width): before each residual layer, in the
+            midst of each, and after the last.
+        costs: By how many bits codes change with what slices have of hidden activations
+            (positions, hidden).
+    """
+
+    gates: Bytes
+    costs: Floats
+
+    @classmethod
+    def of(cls, prior: IntegerPixelCNN, positions: int, channels: int) -> Memory:
+        """Room for so many positions, of which the first channels are coded."""
+        shares = zip(prior.shares, prior.starts, strict=False)
+        hidden = max(share.stop for share, start in shares if start < channels)
+        width = prior.embedding.shape[1]
+        gates = np.empty((2 * len(prior.spatial) + 1, positions, width), np.uint8)
+        return cls(gates, np.zeros((positions, hidden), np.float32))
 
 
 class Coding:
@@ -84,10 +116,11 @@ class Coding:
         f = np.empty((len(places), len(base)))
 
         def work(rows: slice) -> None:
-            f[rows] = base
-            if self.prior.condition is not None:
+            if self.prior.condition is None:
+                f[rows] = base
+            else:
                 assert self.condition is not None
-                f[rows] += self.prior.condition(self.condition[places[rows]])
+                np.add(self.prior.condition(self.condition[places[rows]]), base, out=f[rows])
 
         share(work, len(places))
         return f
@@ -130,19 +163,28 @@ class Coding:
                 if part is not None:
                     part.update()
 
-    def choose(self, choices: list[Choice], cells: Ints, begun: Doubles, starts: Ints) -> None:
+    def choose(
+        self,
+        choices: list[Choice],
+        cells: Ints,
+        begun: Doubles,
+        starts: Ints,
+        memory: tuple[Memory, Ints] | None = None,
+    ) -> None:
         """Choose codes of all slices by error plus bits, each in the context of all before.
 
         For the steps of a run that start at these rows, the last number being the last step's end;
         cells (n,) and begun (n, width), which `start` gives, are those of all of the run.  Where
-        slices learn, sums have to be wanted.
+        slices learn, sums have to be wanted.  Compiled loops remember all of the run if there is a
+        memory for it, at its places (n,).
         """
         pairs = list(zip(self.slices, choices, self.adaptations, strict=True))
         if self._native is not None:
             compiled = [part.compiled(choice, adapted) for part, choice, adapted in pairs]
             run = cells, begun, starts
             walk = self._native, compiled, self.prior.channels, *run, EXPONENTIALS, RAREST
-            native.walk(*walk, (self._passed, EVERY))
+            kept = None if memory is None else (memory[0].gates, memory[0].costs, memory[1])
+            native.walk(*walk, (self._passed, EVERY), kept)
             self._passed += len(starts) - 1
             return
         for begin, end in pairwise(starts):

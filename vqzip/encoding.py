@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 
 from vqzip import bands
+from vqzip.aim import Found
 from vqzip.bands import Pixels
-from vqzip.choice import Found, Latents, Look, Search, choose, choose_looking
+from vqzip.choice import Look, choose, choose_looking
 from vqzip.codec import (
     CodecModel,
     Codes,
@@ -27,6 +28,7 @@ from vqzip.coder import Encoder
 from vqzip.entropy import Codes as CodeArray
 from vqzip.glance import Glance
 from vqzip.integer import Floats
+from vqzip.latents import Latents, Search
 from vqzip.threads import products_on_one_thread
 from vqzip.windows import LARGE, Seen, find_filter, see
 
@@ -80,7 +82,7 @@ def begin(
         look = partial(_look, model, pixels, shape, top, level, fine, filtered)
     elif search.by_bits and bank is not None and shape[0] * shape[1] <= LARGE:
         picture = pixels, level_of(model, level), level, worth(model, level), fine
-        glance = Glance(model.transform, bank, *picture, coded)
+        glance = Glance(model.transform, bank, *picture, coded, analysis.known)
 
         def look(codes: list[CodeArray]) -> Found:
             return glance(above, vectors_of(model.bottom, codes, level))

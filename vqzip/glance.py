@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqzip.aim import Found
 from vqzip.bands import Pixels, Vectors, each_on_one_thread
-from vqzip.choice import Found
 from vqzip.integer import Floats
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
 from vqzip.wiener import REACH, FilterBank
@@ -75,6 +75,7 @@ class Glance:
         worth: Bits for a squared error of 1 in a pixel, colours summed up.
         emphasis: How much squared errors count at positions of the bottom map (positions, 1).
         channels: Of the bottom map, those that are coded.
+        known: What is known of the top map, (1, 192, H/8, W/8), if it has been decoded.
     """
 
     transform: Transform
@@ -85,12 +86,13 @@ class Glance:
     worth: float
     emphasis: Floats
     channels: int
+    known: Tensor | None = None
 
     def __call__(self, top: Vectors, bottom: Vectors) -> Found:
         """What code vectors of both maps leave, structure apart."""
         rows, columns = (-(-side // TOP_STRIDE) for side in self.pixels.shape[:2])
         response = kernels(self.transform, float(self.level), self.channels)
-        every = see(self.pixels, self.transform, top, bottom, self.level)
+        every = see(self.pixels, self.transform, top, bottom, self.level, self.known)
         bits = self.worth * self.pixels.shape[0] * self.pixels.shape[1]
         filter_, images = find_filter(self.bank, every, self.position, bits)
 

@@ -13,6 +13,26 @@ typedef struct {
     int64_t layers, cells, context_tap_count, spatial_tap_count;
 } Network;
 
+/* What is remembered of positions, if anything is: activations of one plain map (positions, width) after
+ * the other, before each layer, in the midst of each, and after the last.  Places are those of rows. */
+typedef struct {
+    uint8_t *maps;
+    int64_t positions;
+    const int64_t *places;
+} Gates;
+
+INLINE Gates gates_from(Gates gates, int64_t n)
+{
+    gates.places += n;
+    return gates;
+}
+
+/* Where a row's activations of a map are remembered. */
+INLINE uint8_t *gate(const Gates *gates, int64_t map, int64_t row, int64_t width)
+{
+    return gates->maps + (map * gates->positions + gates->places[row]) * width;
+}
+
 /* The cell a tap away, around the ends. */
 INLINE int64_t neighbour(int64_t cell, int64_t tap, int64_t cells)
 {
@@ -65,7 +85,7 @@ INLINE void activate(const double *f, int64_t width, uint8_t *out)
 
 /* The first layer: f = context of the inputs + start, and the activations that are seen next. */
 INLINE void begin(const Network *net, const int64_t *cells, int64_t rows, const double *start,
-                  double *f, float *scratch)
+                  double *f, float *scratch, Gates gates)
 {
     const Linear *layer = net->context;
     const int64_t taps = net->context_tap_count, width = layer->outputs;
@@ -77,13 +97,15 @@ INLINE void begin(const Network *net, const int64_t *cells, int64_t rows, const 
         for (int64_t c = 0; c < width; c++)
             f[c] = floor(sums[c] * layer->scale[c] + layer->offset[c]) + start[c];
         activate(f, width, net->activations[0] + cells[r] * width);
+        if (gates.maps)
+            activate(f, width, gate(&gates, 0, r, width));
     }
 }
 
 /* A residual layer: f += pointwise(spatial(activations)), then the activations that are seen next or,
  * after the last layer, in `out` what all slices share. */
 INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t rows, double *f,
-                double *out, float *scratch)
+                double *out, float *scratch, Gates gates)
 {
     const Linear *spatial = net->spatial[index], *pointwise = net->pointwise[index];
     const Linear *last = net->last;
@@ -94,9 +116,13 @@ INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t
            net->spatial_tap_count, scratch);
     product(spatial, scratch, whole(rows), sums);
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < middle; c++)
-            set(pointwise, inner, r, c,
-                activation(sums[r * padded(middle) + c] * spatial->scale[c] + spatial->offset[c]));
+        for (int64_t c = 0; c < middle; c++) {
+            const uint8_t value =
+                activation(sums[r * padded(middle) + c] * spatial->scale[c] + spatial->offset[c]);
+            set(pointwise, inner, r, c, value);
+            if (gates.maps)
+                gate(&gates, net->layers + index, r, middle)[c] = value;
+        }
     clear(pointwise, inner, rows);
     product(pointwise, inner, whole(rows), sums);
     for (int64_t r = 0; r < rows; r++)
@@ -104,6 +130,10 @@ INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t
             double *to = f + r * width + c;
             *to += floor(sums[r * padded(width) + c] * pointwise->scale[c] + pointwise->offset[c]);
         }
+    if (gates.maps)
+        for (int64_t r = 0; r < rows; r++)
+            activate(f + r * width, width,
+                     gate(&gates, index + 1 < net->layers ? index + 1 : 2 * net->layers, r, width));
     if (index + 1 < net->layers) {
         for (int64_t r = 0; r < rows; r++)
             activate(f + r * width, width, net->activations[index + 1] + cells[r] * width);
@@ -122,17 +152,18 @@ INLINE void add(const Network *net, int64_t index, const int64_t *cells, int64_t
 
 TUNED static void run_layers(const Network *net, int64_t first, int64_t end, const int64_t *cells,
                              int64_t count, const double *start, double *f, double *out,
-                             float *scratch)
+                             float *scratch, Gates gates)
 {
     const int64_t width = net->context->outputs;
     for (int64_t layer = first; layer < end; layer++)
         for (int64_t n = 0; n < count; n += BATCH) {
             const int64_t rows = batch(n, count);
             if (layer == 0)
-                begin(net, cells + n, rows, start + n * width, f + n * width, scratch);
+                begin(net, cells + n, rows, start + n * width, f + n * width, scratch,
+                      gates_from(gates, n));
             else
                 add(net, layer - 1, cells + n, rows, f + n * width, out + n * net->last->outputs,
-                    scratch);
+                    scratch, gates_from(gates, n));
         }
 }
 

@@ -62,6 +62,8 @@ class Ends(nn.Module):
 
     def at(self, weight: Tensor, level: Tensor) -> Tensor:
         """The weights at a level, a scalar, `weight` being those in the middle."""
+        if not self.levels:
+            return weight
         above = float(level) / self.middle - 1
         return torch.add(weight, self.high if above > 0 else self.low, alpha=abs(above))
 
@@ -73,9 +75,7 @@ class Ends(nn.Module):
         level: Tensor,
     ) -> Tensor:
         """Samples (B, ...) through `layer`, which is given weights, at levels (B,)."""
-        if not self.levels:
-            return layer(x, weight)
-        if (level == level[0]).all():
+        if not self.levels or (level == level[0]).all():
             return layer(x, self.at(weight, level[0]))
         samples = zip(torch.split(x, 1), level, strict=True)
         return torch.cat([layer(sample, self.at(weight, one)) for sample, one in samples])
@@ -152,13 +152,16 @@ class Overlapping(nn.ConvTranspose2d):
         return self.ends.each(self._convolve, x, self.weight, level)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.pixel_shuffle(F.conv2d(x, *self.kernel(weight), padding=1), self.block)
+
+    def kernel(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A 2x2 kernel to blocks (outputs * stride * stride, inputs, 2, 2), and its bias."""
         assert self.bias is not None
         inputs, outputs, s = self.in_channels, self.out_channels, self.block
         # From (i, o, half, y, half, x); the second half of a kernel is that of the position before.
         halves = weight.reshape(inputs, outputs, 2, s, 2, s).flip(2, 4)
         kernel = halves.permute(1, 3, 5, 0, 2, 4).reshape(outputs * s * s, inputs, 2, 2)
-        bias = self.bias.repeat_interleave(s * s)
-        return F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=1), s)
+        return kernel, self.bias.repeat_interleave(s * s)
 
 
 def near_zero(inputs: int, outputs: int, size: int = 1) -> nn.Conv2d:

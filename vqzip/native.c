@@ -6,6 +6,7 @@
  * multiplications change nothing.  native.py has the same structures and says what arguments are.
  */
 
+#include "rough.h"
 #include "walk.h"
 
 #ifdef _OPENMP
@@ -40,7 +41,7 @@ int vqzip_layers(const Network *net, int64_t first, int64_t end, const int64_t *
     for (int p = 0; p < pieces; p++) {
         const int64_t n = piece_start(p, pieces, count), stop = piece_start(p + 1, pieces, count);
         run_layers(net, first, end, cells + n, stop - n, start + n * width, f + n * width,
-                   out + n * net->last->outputs, scratch + p * BATCH * numbers);
+                   out + n * net->last->outputs, scratch + p * BATCH * numbers, (Gates){NULL, 0, NULL});
     }
     free(scratch);
     return 0;
@@ -53,7 +54,8 @@ int vqzip_slice(const Slice *slice, const Book *book, const double *hidden, int6
                 const Adaptation *adapted, double *base, int64_t threads)
 {
     const Known known = {hidden, seen, hidden_width, seen_width};
-    const Wanted wanted = {table, last, NULL, NULL, 0, weights, sums, codes, adapted, base};
+    const Wanted wanted = {table, last, NULL, NULL, 0, weights, sums, codes, adapted, base,
+                           NULL, NULL, 0};
     const int pieces = pieces_of(count, threads);
     const size_t bytes = scratch_bytes(slice, book);
     char *room = calloc((size_t)pieces, bytes);
@@ -101,13 +103,17 @@ int vqzip_look_up(const int8_t *table, int64_t groups, int64_t size, int64_t dim
  * rows, the first of them not being the run's; `steps` is how many of them there are.
  *
  * Threads share a step, and wait for each other before the next one.  After a block of steps, some of
- * which came before, what was learned changes what follows. */
+ * which came before, what was learned changes what follows.  Gates and costs of the run's
+ * places are set if there is where. */
 int vqzip_walk(const Network *net, const Choice *const *choices, int64_t slices, int64_t channels,
                const int64_t *cells, const double *begun, const int64_t *starts, int64_t steps,
                const double *table, int64_t last, double rarest, int64_t before, int64_t block,
-               int64_t threads)
+               uint8_t *gates, int64_t positions, const int64_t *places,
+               float *costs, int64_t costs_width, int64_t threads)
 {
-    const Walk walk = {net, choices, slices, channels, cells, begun, table, last, rarest};
+    const Walk walk = {net,  choices, slices, channels,       cells, begun,
+                       table, last,    rarest, {gates, positions, places}, costs,
+                       costs_width};
     size_t slice;
     const size_t bytes = room_bytes(&walk, &slice);
     int learns = 0;
@@ -140,6 +146,31 @@ int vqzip_walk(const Network *net, const Choice *const *choices, int64_t slices,
         }
     }
     free(rooms);
+    return 0;
+}
+
+/* A map (height, width, channels) through a convolution, roughly, after SiLU if it is `active`.  What
+ * comes out is added to what there is if `add`.  Only where products of bytes are fast. */
+int vqzip_convolve(const Convolution *layer, const float *x, int64_t height, int64_t width,
+                   int64_t active, int64_t add, const uint8_t *gate, float *out, int64_t threads)
+{
+    Convolving c = {.layer = layer, .x = x, .height = height, .width = width};
+    c.active = (int)active, c.add = (int)add, c.gate = gate, c.out = out;
+    const int64_t outputs = padded(layer->outputs), inputs = layer->taps * layer->channels;
+    const int64_t down = bordered(height, layer), rows = down - layer->reach;
+    char *room = room_for(&c, threads);
+    if (!room)
+        return 1;
+    prepare(&c);
+#pragma omp parallel for num_threads((int)threads) if (threads > 1)
+    for (int64_t p = 0; p < threads; p++)
+        make_bytes(&c, down * p / threads, down * (p + 1) / threads);
+#pragma omp parallel for num_threads((int)threads) if (threads > 1)
+    for (int64_t p = 0; p < threads; p++)
+        convolve(&c, rows * p / threads, rows * (p + 1) / threads,
+                 (uint8_t *)c.weights + (outputs + p * BATCH) * inputs,
+                 (float *)c.first + (1 + p * BATCH) * outputs);
+    free(room);
     return 0;
 }
 

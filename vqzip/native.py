@@ -22,6 +22,7 @@ from vqzip.structures import (
     Array,
     Book,
     Choice,
+    Convolution,
     Linear,
     Network,
     Slice,
@@ -45,10 +46,11 @@ _ARGUMENTS = {"p": c_void_p, "n": c_int64, "d": c_double}
 _FUNCTIONS = {
     "vqzip_layers": "pnnpnpppn",
     "vqzip_slice": "pppnpnnpnpppppn",
-    "vqzip_walk": "ppnnpppnpndnnn",
+    "vqzip_walk": "ppnnpppnpndnnpnppnn",
     "vqzip_learn": "pppppn",
     "vqzip_update": "pp",
     "vqzip_look_up": "pnnnpnpnn",
+    "vqzip_convolve": "ppnnnnppn",
     "vqzip_parallel": "",
     "vqzip_bytes": "",
 }
@@ -67,6 +69,12 @@ def library() -> ctypes.CDLL | None:
     except (AttributeError, OSError):  # of another system or another version
         return None
     return found
+
+
+def products_of_bytes() -> bool:
+    """Whether there are products of bytes, and they are faster than those of floats."""
+    found = library()
+    return found is not None and bool(found.vqzip_bytes())
 
 
 def threads() -> int:
@@ -129,8 +137,7 @@ def linear_of_bytes(matrix: Array, scale: Array, offset: Array, signed: bool) ->
 
     Inputs that are `signed` are -128 to 127, others 0 to 255.
     """
-    found = library()
-    if found is None or not found.vqzip_bytes():
+    if not products_of_bytes():
         return linear(matrix, scale, offset)
     quads = -(-len(matrix) // QUAD)
     whole = np.zeros((quads * QUAD, matrix.shape[1]), np.int8)
@@ -147,7 +154,9 @@ def book(phi: Array, squares: Array, shape: tuple[int, int, int]) -> Book:
     """Features (G, 4 * d + 1, K) and (G, 2 * d, K) of codebooks of this shape (G, K, d)."""
     groups = len(phi)
     rows = panels(phi[:, :-1]).reshape(groups, -1), panels(phi[:, -1:]).reshape(groups, -1)
-    return Book(np.concatenate(rows, axis=1), panels(squares), *shape)
+    roughly = np.zeros((groups, phi.shape[1] - 1, padded(phi.shape[2], 4)), np.float32)
+    roughly[:, :, : phi.shape[2]] = phi[:, :-1]
+    return Book(np.concatenate(rows, axis=1), panels(squares), roughly, *shape)
 
 
 def network(
@@ -242,17 +251,25 @@ def walk(
     table: Table,
     rarest: float,
     block: tuple[int, int],
+    memory: tuple[Array, Array, Array] | None = None,
 ) -> None:
     """Choose codes of a map with so many channels for steps of a run that start at these rows.
 
     Cells (n,) and begun (n, width) are those of the run; the last of `starts` is the last step's
     end.  What is learned changes what follows after every so many steps, `block[1]`, and
     `block[0]` steps came before.
+
+    What is remembered, if anything is: gates and costs, as `coding.Memory` has them, and the places
+    of the run (n,).
     """
     pointers = np.array([choice.pointer for choice in choices], np.uintp)
     run = _buffer(cells), _buffer(begun), _buffer(starts), len(starts) - 1
     slices = _buffer(pointers), len(choices), channels
-    _call("vqzip_walk", net.pointer, *slices, *run, *table, rarest, *block, threads())
+    kept: tuple[Any, ...] = (None, 0, None, None, 0)
+    if memory is not None:
+        gates, costs, places = memory
+        kept = _buffer(gates), len(costs), _buffer(places), _buffer(costs), costs.shape[1]
+    _call("vqzip_walk", net.pointer, *slices, *run, *table, rarest, *block, *kept, threads())
 
 
 def learn(adapted: Adaptation, codebooks: Book, base: Array, weights: Array, codes: Array) -> None:
@@ -273,3 +290,48 @@ def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:
     """Set columns of seen (n, channels) from `start` on to rows of a table (G, K, d), all int8."""
     rows = _buffer(codes), len(seen), _buffer(seen), seen.shape[1], start
     _call("vqzip_look_up", _buffer(table), *table.shape, *rows)
+
+
+def convolution(
+    kernel: Array, bias: Array, taps: list[tuple[int, int]], border: int
+) -> Convolution:
+    """Of a kernel (outputs, taps, inputs) of floats.
+
+    Taps are rows and columns from the first that there may be, with a border of zeros around what
+    it is done to.
+    """
+    runs: list[list[int]] = []
+    for y, x in taps:
+        if runs and runs[-1][0] == y and sum(runs[-1][1:]) == x:
+            runs[-1][2] += 1
+        else:
+            runs.append([y, x, 1])
+    down, across, length = np.array(runs).T.copy()
+    kernel = np.pad(kernel, ((0, 0), (0, 0), (0, -kernel.shape[2] % QUAD)))
+    reach = 2 * border if border else max(map(max, taps))
+    sizes = len(kernel), kernel.shape[2], len(taps), len(runs)
+    return Convolution(kernel, bias, down, across, length, *sizes, border, reach)
+
+
+def convolve(
+    layer: Convolution,
+    x: Array,
+    active: bool = False,
+    to: Array | None = None,
+    gate: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """A map (height, width, channels) through a convolution, roughly, after SiLU if it is `active`.
+
+    What comes out is added to a map if there is one.  A gate is activations as many: what would
+    come out is zero where one is the least or the largest that there is.
+    """
+    height, width, channels = x.shape
+    if channels < layer.channels:
+        x = np.pad(x, ((0, 0), (0, 0), (0, layer.channels - channels)))
+    less = layer.reach - 2 * layer.border
+    out = np.empty((height - less, width - less, layer.outputs), np.float32) if to is None else to
+    shut = None if gate is None else _buffer(gate)
+    options = int(active), int(to is not None), shut, _buffer(out), threads
+    _call("vqzip_convolve", layer.pointer, _buffer(x), height, width, *options)
+    return out

@@ -89,6 +89,16 @@ INLINE double clamp(double x, double low, double high)
     return x < low ? low : x > high ? high : x;
 }
 
+/* 2^x for x <= 0, to four digits; never so little that products of it are slow. */
+INLINE float quick_exp2(float x)
+{
+    const float most = x < -60 ? -60 : x, whole = floorf(most), f = most - whole;
+    const int32_t bits = ((int32_t)whole + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power * (1 + f * (0.695976f + f * (0.224940f + f * 0.079084f)));
+}
+
 /* Numbers from a row of a layer's inputs to the next. */
 INLINE int64_t stride(const Linear *layer)
 {
@@ -173,9 +183,10 @@ INLINE void product(const Linear *layer, const void *rows, int64_t count, float 
     product_of_floats(layer, rows, count, out);
 }
 
-/* The same of doubles for rows that are `apart` numbers apart.  Sums begin at what there is. */
-INLINE void add_product(const double *matrix, int64_t inputs, int64_t outputs, const double *rows,
-                        int64_t apart, int64_t count, double *out)
+/* The same of doubles for rows that are `apart` numbers apart.  Sums begin at those of a row, if there
+ * is one. */
+INLINE void product_of_doubles(const double *matrix, int64_t inputs, int64_t outputs, const double *rows,
+                               int64_t apart, int64_t count, const double *first, double *out)
 {
     const int64_t width = padded_doubles(outputs);
     for (int64_t o = 0; o < width; o += DOUBLES)
@@ -183,9 +194,9 @@ INLINE void add_product(const double *matrix, int64_t inputs, int64_t outputs, c
             const doubles *weights = (const doubles *)(matrix + o * inputs);
             const double *x = rows + n * apart;
             double *target = out + n * width + o;
-            doubles sums[ROWS][VECTORS];
-            for (int r = 0; r < ROWS; r++)
-                memcpy(sums[r], target + r * width, sizeof sums[r]);
+            doubles sums[ROWS][VECTORS] = {0};
+            for (int r = 0; r < ROWS && first; r++)
+                memcpy(sums[r], first + o, sizeof sums[r]);
             for (int64_t i = 0; i < inputs; i++, weights += VECTORS)
                 for (int r = 0; r < ROWS; r++)
                     for (int j = 0; j < VECTORS; j++)

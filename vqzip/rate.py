@@ -106,9 +106,9 @@ def encode_at_rate(
     Raises:
         VqzError: Not even the lowest or the highest level meets it.
     """
-    from vqzip.choice import Search
     from vqzip.codec import pack
     from vqzip.encoding import encode
+    from vqzip.latents import Search
 
     height, width, _ = picture.pixels.shape
 
@@ -242,9 +242,9 @@ def _least(limit: int) -> int:
 
 def _reach(codec: CodecModel, picture: Picture, target: float, effort: int) -> tuple[int, Codes]:
     """The lowest level whose decoded picture has a PSNR, and its codes."""
-    from vqzip.choice import Search
     from vqzip.codec import synthesise
     from vqzip.encoding import analyse
+    from vqzip.latents import Search
 
     height, width, _ = picture.pixels.shape
     search = Search.at_effort(effort)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vqzip import native, structures
 from vqzip.adaptation import Adaptation, natural
 from vqzip.coder import SUMS, Sums, sums_of
-from vqzip.entropy import EXP2, CodebookTable, look_up
+from vqzip.entropy import EXP2, EXP2_STEP, CodebookTable, look_up
 from vqzip.integer import (
     ACTIVATION_LEVELS,
     ACTIVATION_SHIFT,
@@ -92,8 +92,14 @@ class Slice:
                 native.linear(head, head_scale, head_offset),
             )
             limits = self._low, self._high, self._tail
+            # Bits for a step of each output: of the mean, twice, for it is two precisions wide.
+            bits = self._tail * head_scale / EXP2_STEP
+            bits[0::4] *= 2 * self._unit
+            back = native.linear(np.float32(head * bits).T.copy(), *np.zeros((2, len(head))))
             sizes = len(self._unit), self._share.start
-            self._native = structures.Slice(*layers, *limits, self._unit, self._precision, *sizes)
+            self._native = structures.Slice(
+                *layers, back, *limits, self._unit, self._precision, *sizes
+            )
 
     def features(self, hidden: Doubles, seen: NDArray[Any]) -> Doubles:
         """F (n, channels, 4): what a codebook's logits are linear in.

@@ -48,6 +48,16 @@ class Linear(Kept):
     )
 
 
+class Convolution(Kept):
+    """A convolution of floats, with borders of zeros around what it is done to."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("kernel", "bias", "down", "across", "length")),
+        *((name, c_int64) for name in ("outputs", "channels", "taps", "runs")),
+        *((name, c_int64) for name in ("border", "reach")),
+    )
+
+
 class Network(Kept):
     """A map's shared layers, and what its cells hold."""
 
@@ -65,7 +75,7 @@ class Slice(Kept):
     """The layers of a slice, as `slices.Slice` has them."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("previous", "head")),
+        *((name, c_void_p) for name in ("previous", "head", "back")),
         *((name, c_void_p) for name in ("low", "high", "tail", "unit", "precision")),
         *((name, c_int64) for name in ("channels", "start")),
     )
@@ -75,7 +85,7 @@ class Book(Kept):
     """The tables of a slice's codebooks, as `entropy.CodebookTable` has them."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("phi", "squares")),
+        *((name, c_void_p) for name in ("phi", "squares", "rows")),
         *((name, c_int64) for name in ("groups", "size", "dim")),
     )
 

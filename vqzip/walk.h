@@ -30,6 +30,9 @@ typedef struct {
     const double *table;
     int64_t last;
     double rarest;
+    Gates gates;
+    float *costs; /* (positions, costs_width), see Wanted; NULL if they are not wanted */
+    int64_t costs_width;
 } Walk;
 
 /* Room for a thread's work on BATCH positions. */
@@ -78,13 +81,14 @@ static void walk_rows(const Walk *walk, int64_t first, int64_t count, Room room,
         const int64_t rows = batch(n, first + count);
         const int64_t *cells = walk->cells + n;
         run_layers(net, 0, net->layers + 1, cells, rows, walk->begun + n * width, room.f, room.hidden,
-                   room.layers);
+                   room.layers, gates_from(walk->gates, n));
         const Known known = {room.hidden, room.seen, net->last->outputs, channels};
         for (int64_t i = 0; i < walk->slices; i++) {
             const Choice *c = walk->choices[i];
             const Book *book = c->book;
             const Wanted all = {walk->table, walk->last, c->slopes, c->squares, walk->rarest,
-                                NULL, c->sums, c->codes, c->adapted, NULL};
+                                NULL, c->sums, c->codes, c->adapted, NULL, walk->costs,
+                                walk->gates.places, walk->costs_width};
             const Wanted wanted = wanted_from(all, c->slice, book, n);
             if (book->size > 1)
                 run_slice(c->slice, book, known, rows, wanted,

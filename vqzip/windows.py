@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vqzip import native
 from vqzip.bands import Band, Pixels, Vectors, as_map, each_on_one_thread, synthesis_halo
+from vqzip.rough import roughly
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
 from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
 
@@ -40,13 +42,28 @@ class Window:
         return (y[:, None] * scale * columns + x).ravel()
 
     def synthesise(
-        self, transform: Transform, top: Vectors, bottom: Vectors, columns: int, level: Tensor
+        self,
+        transform: Transform,
+        top: Vectors,
+        bottom: Vectors,
+        columns: int,
+        level: Tensor,
+        known: Tensor | None = None,
     ) -> Tensor:
-        """Code vectors of both maps to its image (3, H, W) in [0, 1], halo included."""
+        """Code vectors of both maps to its image (3, H, W) in [0, 1], halo included.
+
+        Roughly, where that is faster.  `known` is what is known of the whole top map, if that is.
+        """
         width = self.columns.last - self.columns.first
-        coarse = as_map(top(self.places(1, columns)), width)
         fine = as_map(bottom(self.places(_RATIO, columns)), width * _RATIO)
-        return transform.decode(fine, transform.decode_top(coarse, level), level).clamp_(0, 1)[0]
+        if known is None:
+            h = transform.decode_top(as_map(top(self.places(1, columns)), width), level)
+        else:
+            y, x = (slice(_RATIO * b.first, _RATIO * b.last) for b in self._sides())
+            h = known[:, :, y, x]
+        if native.products_of_bytes():
+            return roughly(transform, float(level))(fine, h)
+        return transform.decode(fine, h, level).clamp_(0, 1)[0]
 
     def compared(self, image: Tensor, pixels: Pixels, reach: int) -> tuple[Tensor, Tensor]:
         """What to compare of its image, and the same of the picture (H, W, 3): images (3, h, w).
@@ -112,13 +129,21 @@ class Seen:
 
 
 def see(
-    pixels: Pixels, transform: Transform, top: Vectors, bottom: Vectors, level: Tensor
+    pixels: Pixels,
+    transform: Transform,
+    top: Vectors,
+    bottom: Vectors,
+    level: Tensor,
+    known: Tensor | None = None,
 ) -> list[Seen]:
-    """Windows of a picture (H, W, 3), decoded from code vectors of both maps."""
+    """Windows of a picture (H, W, 3), decoded from code vectors of both maps.
+
+    `known` is what is known of the top map, (1, 192, H/8, W/8), if it has been decoded.
+    """
     rows, columns = (-(-side // TOP_STRIDE) for side in pixels.shape[:2])
 
     def seen(window: Window) -> Seen:
-        image = window.synthesise(transform, top, bottom, columns, level)
+        image = window.synthesise(transform, top, bottom, columns, level, known)
         pair = window.compared(image, pixels, REACH)
         return Seen(window, *pair, Statistics.of(*pair))
 

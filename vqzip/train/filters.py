@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from vqzip import codec, encoding
-from vqzip.choice import Search
 from vqzip.codec import CodecModel
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import Doubles, Tensors
+from vqzip.latents import Search
 from vqzip.train.calibrate import middles
 from vqzip.wiener import FilterBank, Statistics
 

@@ -1,0 +1,135 @@
+"""Where the next choice of codes aims: what those before it cost others, and leave of the picture.
+
+A latent is moved to where codes should have been, as far as one choice tells: it was made without
+knowing what else would be chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqzip import native
+from vqzip.codemap import CHUNK
+from vqzip.coding import Memory
+from vqzip.container import MAX_LEVEL
+from vqzip.entropy import Codes
+from vqzip.integer import CODEWORD_ONE, Floats
+from vqzip.latents import LEAST_WEIGHT, Latents, Search
+from vqzip.threads import each
+
+if TYPE_CHECKING:
+    from vqzip.wiener import Coefficients
+
+FORESIGHT = 0.8
+"""Share of what codes cost later that is counted."""
+
+FORESIGHT_AT_ONCE = 0.4
+"""The same after a first look, when codes are chosen only once more."""
+
+NEARER, NEARER_AT_HIGHEST = 0.3, 0.5
+"""Share of the way to where the picture seems to be best, which all channels go at once: at the
+lowest level and at the highest."""
+
+NEARER_BY_EMPHASIS = -0.4
+"""Exponent of what an error counts in the share: where it counts much, most codes are zeros."""
+
+SHARES = 0.2, 0.6
+"""The least share there is, and the largest."""
+
+FLATTEST, STEEPEST = 0.1, 2.0
+"""Curvature of the picture's error, in weights that codes are chosen by."""
+
+PIECE = CHUNK // 4
+"""Positions whose sums are found at once: sums of floats depend on that, and files would."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What codes of both maps leave of a picture, seen from what it decodes to."""
+
+    error: float
+    """In bits: weighed squared errors, and what structure is lacking if that counts."""
+    slope: Floats
+    """(positions of the bottom map, channels): bits for a code unit more."""
+    filter: Coefficients | None
+    """The picture's filter, which is in the error; None if it has none."""
+
+
+def nearer(latents: Latents) -> Floats:
+    """Share of the way to where the picture seems to be best (positions, 1)."""
+    share = np.interp(latents.level, (0, MAX_LEVEL), (NEARER, NEARER_AT_HIGHEST))
+    nearer = np.clip(share * latents.emphasis**NEARER_BY_EMPHASIS, *SHARES)
+    shares: Floats = nearer.astype(np.float32)
+    return shares
+
+
+def away(latents: Latents, vectors: NDArray[np.int16], found: Found, search: Search) -> Floats:
+    """How far latents are from where the picture is best, (positions, channels).
+
+    Given what code vectors (positions, channels) in sixty-fourths leave.  The curvature of the
+    picture's error is what their distance from the latents explains of its slope, channel by
+    channel: not far from the weights of errors.
+    """
+    count, channels = vectors.shape
+    off, slope = np.empty((2, count, channels), np.float32)
+    pieces = [slice(start, start + PIECE) for start in range(0, count, PIECE)]
+
+    def measure(rows: slice) -> Floats:
+        np.multiply(vectors[rows], np.float32(1 / CODEWORD_ONE), out=off[rows])
+        off[rows] -= latents.points[rows]
+        by = np.float32(search.fidelity) / latents.emphasis[rows]
+        np.multiply(found.slope[rows, :channels], by, out=slope[rows])
+        sums: Floats = np.stack([np.einsum("pc,pc->c", x[rows], off[rows]) for x in (slope, off)])
+        return sums
+
+    explained, squares = np.sum(each(measure, pieces), axis=0)
+    weight = latents.least_weight(search)
+    curvature = explained / (2 * squares + LEAST_WEIGHT)
+    half = np.float32(0.5) / np.clip(curvature, FLATTEST * weight, STEEPEST * weight)
+
+    def move(rows: slice) -> None:
+        slope[rows] *= half
+        slope[rows] -= off[rows]
+
+    each(move, pieces)
+    return slope
+
+
+def room_for(latents: Latents) -> Memory | None:
+    """For what is remembered of a choice, if anything is: compiled loops do."""
+    prior = latents.code_map.prior
+    if native.library() is None or not prior.spatial or not latents.points.shape[1]:
+        return None
+    return Memory.of(prior, *latents.points.shape)
+
+
+def cheaper(
+    latents: Latents,
+    codes: list[Codes],
+    vectors: NDArray[np.int16],
+    memory: Memory | None,
+    search: Search,
+) -> Floats:
+    """How far latents are from where codes after them cost least, (positions, channels).
+
+    Given codes, their vectors (positions, channels) in sixty-fourths, and what is remembered of how
+    they were chosen, if anything is.
+    """
+    code_map, channels = latents.code_map, vectors.shape[1]
+    if memory is None:
+        from vqzip.foresight import Foresight
+
+        ahead = Foresight(code_map, latents.level)
+        costs = ahead.costs(codes, latents.shape, latents.condition)[:, :channels]
+    else:
+        from vqzip.backward import backward
+
+        prior = backward(code_map.prior, latents.level, channels)
+        costs = prior.costs(vectors, memory, latents.shape, code_map.tile)
+    costs *= np.float32(0.5) / latents.least_weight(search)
+    costs /= latents.emphasis
+    return costs
