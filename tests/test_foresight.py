@@ -170,7 +170,7 @@ def test_more_passes_never_find_worse_codes(seeing: bool) -> None:
         search = Search(passes=passes)
         codes = choose(latents, search)
         if seeing and passes:
-            codes, left = choose_looking(latents, search, look)
+            codes, left = choose_looking(latents, search, begun.glance, look)
             assert left.error == look(codes).error
         vectors = model.bottom.vectors(codes, LEVEL)[:, : latents.points.shape[1]] / 64
         weight = model.bottom.distortion_weight(LEVEL)[: latents.points.shape[1]]

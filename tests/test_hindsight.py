@@ -107,7 +107,7 @@ def test_codes_are_better_with_hindsight() -> None:
     look = begun.look
     assert look is not None
     costs = []
-    for each in (replace(begun, look=None), begun):
+    for each in (replace(begun, glance=None, look=None), begun):
         codes = each.finish(model, search)
         costs.append(sum(codec.cross_entropy(model, codes, LEVEL)) + look(codes.bottom).error)
     assert costs[1] < 0.995 * costs[0]

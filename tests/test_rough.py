@@ -155,7 +155,7 @@ def looked_at(
     codes = encoding.analyse(model, pixels, level, Search(filters=False))
     top, bottom = (codec.vectors_of(m, c, level) for m, c in codec.maps_of(model, codes))
     analysis = bands.Analysis(model.transform, pixels, at)
-    analysis.bottom_latent(top, 1)
+    analysis.bottom_latent(top, 1, keep=True)
     h = analysis.known if known else None
     every = windows.see(pixels, model.transform, top, bottom, at, h)
     height, width, _ = pixels.shape

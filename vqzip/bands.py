@@ -144,7 +144,7 @@ class Analysis:
         self.bands = bands(*self.shape, analysis_halo(transform.config), even=True)
         self._kept: dict[Band, Tensor] = {}
         self.known: Tensor | None = None
-        """What is known of the top map, h (1, 192, H/8, W/8), once it has been decoded, if kept."""
+        """What is known of the top map, h (1, 192, H/8, W/8), if it was to be kept."""
 
     def _image(self, band: Band) -> Tensor:
         rows, width = (TOP_STRIDE * x for x in (band.last - band.first, self.shape[1]))
@@ -190,14 +190,14 @@ class Analysis:
         t = self.transform
         return self._latent(channels, 1, lambda b: t.top_latent(self._features(b), self.level))
 
-    def bottom_latent(self, top_vectors: Vectors, channels: int) -> Floats:
+    def bottom_latent(self, top_vectors: Vectors, channels: int, keep: bool = False) -> Floats:
         """The first channels of the whole bottom latent (positions, channels), in code units.
 
         Given the code vectors of the top map, in code units, too.
         """
         t, (height, width) = self.transform, self.shape
         known = None
-        if height * width <= KEPT:
+        if keep:
             known = torch.empty(_RATIO * height, _RATIO * width, t.top_up.out_channels // _RATIO**2)
 
         def latent(band: Band) -> Tensor:

@@ -19,7 +19,7 @@ from vqzip.codemap import CHUNK
 from vqzip.coder import SUMS, Coded, Counter, Encoder, Sink, Writer
 from vqzip.coding import Memory
 from vqzip.entropy import Codes, error_terms
-from vqzip.integer import Doubles
+from vqzip.integer import Doubles, Floats
 from vqzip.latents import Latents, Search
 from vqzip.layout import Ints
 from vqzip.slices import Choice
@@ -82,24 +82,33 @@ def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> 
 
 
 def choose_looking(
-    latents: Latents, search: Search, look: Look, encoder: Encoder | None = None
+    latents: Latents,
+    search: Search,
+    glance: Look | None,
+    look: Look | None,
+    encoder: Encoder | None = None,
 ) -> tuple[list[Codes], Found]:
-    """The same of the bottom map, with a look at what codes decode to before the last choice."""
-    if search.passes:
-        codes, found = _best(latents, search, look)
-        assert found is not None
-        _append(latents, codes, encoder)
-        return codes, found
+    """The same of the bottom map, with looks at what codes decode to before the last choice.
+
+    A glance is for the first codes; if there are passes, there is a look for those after them.
+    """
     started: Started = {}
-    memory = room_for(latents)
-    first = _walk(latents, search, None, started, False, memory)
-    found = look(first)
-    vectors = latents.vectors(first)
-    shift = away(latents, vectors, found, search)
-    shift *= nearer(latents)
-    if memory is not None:  # else it takes longer than all the rest
-        shift += FORESIGHT_AT_ONCE * cheaper(latents, first, vectors, memory, search)
-    return _walk(latents.moved(shift), search, encoder, started), found
+    shift = None
+    if glance is not None:
+        memory = room_for(latents)
+        first = _walk(latents, search, None, started, False, memory)
+        found = glance(first)
+        vectors = latents.vectors(first)
+        shift = away(latents, vectors, found, search)
+        shift *= nearer(latents)
+        if memory is not None:  # else it takes longer than all the rest
+            shift += FORESIGHT_AT_ONCE * cheaper(latents, first, vectors, memory, search)
+        if look is None:
+            return _walk(latents.moved(shift), search, encoder, started), found
+    codes, seen = _best(latents, search, look, shift)
+    assert seen is not None
+    _append(latents, codes, encoder)
+    return codes, seen
 
 
 def _append(latents: Latents, codes: list[Codes], encoder: Encoder | None) -> None:
@@ -149,33 +158,41 @@ def _walk(
     return [codemap.in_place(c, places) for c in codes]
 
 
-def _best(latents: Latents, search: Search, look: Look | None) -> tuple[list[Codes], Found | None]:
+def _best(
+    latents: Latents, search: Search, look: Look | None, shift: Floats | None = None
+) -> tuple[list[Codes], Found | None]:
     """The best codes of several passes, which learn from those before what codes cost later.
 
     Latents are moved against the gradient of that: `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`,
     up to what is the same for all codes.  And they are moved to where the decoded picture says that
     codes should have been, by what one choice tells at first.  Both are means over the choices so
-    far and one before that knew nothing, for the choice to come to rest.
+    far, one that gave the shift that there is, if any, and one before that knew nothing, for the
+    choice to come to rest.
     """
-    shift, moved, memory = np.zeros_like(latents.points), latents, room_for(latents)
-    best, least = None, math.inf
-    for known in range(search.passes + 1):
+    moved, told = latents, 0
+    if shift is None:
+        shift = np.zeros_like(latents.points)
+    else:
+        moved, told = latents.moved(shift), 1
+    memory, best, least = room_for(latents), None, math.inf
+    for left in reversed(range(search.passes + 1)):
         counter = Counter()
         codes = _walk(moved, search, counter, memory=memory)
         found = None if look is None else look(codes)
-        left = latents.distortion(codes, search) if found is None else found.error * search.fidelity
-        cost = counter.bits + left
+        error = (
+            latents.distortion(codes, search) if found is None else found.error * search.fidelity
+        )
+        cost = counter.bits + error
         if best is None or cost < least:
             best, least = (codes, found), cost
-        if known < search.passes:
-            vectors = latents.vectors(codes)
-            share = 1 / (known + 2)
+        if left:
+            vectors, share = latents.vectors(codes), 1 / (told + 2)
             shift *= 1 - share
             shift += share * FORESIGHT * cheaper(latents, codes, vectors, memory, search)
             if found is not None:
-                towards = share if known else nearer(latents)
+                towards = share if told else nearer(latents)
                 shift += towards * away(latents, vectors, found, search)
-            moved = latents.moved(shift)
+            moved, told = latents.moved(shift), told + 1
     assert best is not None
     return best
 

@@ -45,17 +45,19 @@ class Begun:
     bottom: Latents
     filtered: Callable[[Codes], Codes]
     """Codes with a filter for the picture."""
+    glance: Look | None = None
+    """What codes of the bottom map leave of the picture, roughly, if it is to be looked at."""
     look: Look | None = None
-    """What codes of the bottom map leave of the picture, if it is to be looked at."""
+    """The same more closely, if codes are chosen in passes."""
 
     def finish(
         self, model: CodecModel, search: Search = DEFAULT, encoder: Encoder | None = None
     ) -> Codes:
         """Codes of both maps; those of the bottom map are appended to a stream if there is one."""
         latents = replace(self.bottom, code_map=model.bottom)
-        if self.look is None:
+        if self.glance is None and self.look is None:
             return self.filtered(Codes(self.shape, self.top, choose(latents, search, encoder)))
-        codes, found = choose_looking(latents, search, self.look, encoder)
+        codes, found = choose_looking(latents, search, self.glance, self.look, encoder)
         return Codes(self.shape, self.top, codes, found.filter)
 
 
@@ -74,20 +76,22 @@ def begin(
     top = choose(Latents(model.top, points, shape, level, None, coarse), search, encoder)
     above, coded = vectors_of(model.top, top, level), model.bottom.coded(level)
     given = level, condition_of(model, top, shape, level), fine
-    latents = Latents(model.bottom, analysis.bottom_latent(above, coded), doubled(shape), *given)
+    bank = model.bank if search.by_bits and search.filters else None
+    glances = bank is not None and shape[0] * shape[1] <= LARGE
+    points = analysis.bottom_latent(above, coded, keep=glances)
+    latents = Latents(model.bottom, points, doubled(shape), *given)
     filtered = partial(with_filter, model, pixels, level=level, search=search)
-    bank = model.bank if search.filters else None
-    look: Look | None = None
+    glance, look = None, None
+    if bank is not None and glances:
+        picture = pixels, level_of(model, level), level, worth(model, level), fine
+        roughly = Glance(model.transform, bank, *picture, coded, analysis.known)
+
+        def glance(codes: list[CodeArray]) -> Found:
+            return roughly(above, vectors_of(model.bottom, codes, level))
+
     if search.by_bits and search.passes:
         look = partial(_look, model, pixels, shape, top, level, fine, filtered)
-    elif search.by_bits and bank is not None and shape[0] * shape[1] <= LARGE:
-        picture = pixels, level_of(model, level), level, worth(model, level), fine
-        glance = Glance(model.transform, bank, *picture, coded, analysis.known)
-
-        def look(codes: list[CodeArray]) -> Found:
-            return glance(above, vectors_of(model.bottom, codes, level))
-
-    return Begun(shape, top, latents, filtered, look)
+    return Begun(shape, top, latents, filtered, glance, look)
 
 
 def _look(
