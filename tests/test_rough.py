@@ -11,6 +11,7 @@ from test_foresight import photo
 
 from vqzip import bands, codec, encoding, native, store, windows
 from vqzip.codec import CodecModel
+from vqzip.convolution import convolution, convolve
 from vqzip.integer import ACTIVATION_LEVELS
 from vqzip.latents import Search
 from vqzip.layout import causal
@@ -72,20 +73,20 @@ def test_convolutions_are_those_of_floats_within_a_hundredth(
 ) -> None:
     kernel, bias = numbers((outputs, len(taps), channels), 1), numbers((outputs,), 2)
     x = numbers((height, width, channels), 3)
-    layer = native.convolution(kernel, bias, taps, border)
-    found, wanted = native.convolve(layer, x), exact(kernel, bias, taps, border, x)
+    layer = convolution(kernel, bias, taps, border)
+    found, wanted = convolve(layer, x), exact(kernel, bias, taps, border, x)
     assert found.shape == wanted.shape
     assert (found - wanted).std() < 0.03 * wanted.std()
     for threads in (2, 3):
-        np.testing.assert_array_equal(native.convolve(layer, x, threads=threads), found)
+        np.testing.assert_array_equal(convolve(layer, x, threads=threads), found)
 
 
 @fast
 def test_activation_comes_first() -> None:
     kernel, bias = numbers((32, 1, 64), 1), numbers((32,), 2)
-    layer = native.convolution(kernel, bias, [(0, 0)], 0)
+    layer = convolution(kernel, bias, [(0, 0)], 0)
     x = numbers((12, 9, 64), 3)
-    found = native.convolve(layer, x, active=True)
+    found = convolve(layer, x, active=True)
     wanted = exact(kernel, bias, [(0, 0)], 0, F.silu(torch.from_numpy(x)).numpy())
     assert (found - wanted).std() < 0.02 * wanted.std()
 
@@ -93,12 +94,12 @@ def test_activation_comes_first() -> None:
 @fast
 def test_outputs_are_added_where_gates_are_open() -> None:
     kernel, bias = numbers((8, 1, 4), 1), numbers((8,), 2)
-    layer = native.convolution(kernel, bias, [(0, 0)], 0)
+    layer = convolution(kernel, bias, [(0, 0)], 0)
     x, before = numbers((2, 3, 4), 3), numbers((2, 3, 8), 4)
-    whole = native.convolve(layer, x)
+    whole = convolve(layer, x)
     gate = np.resize(np.array([0, 1, 100, 239, ACTIVATION_LEVELS], np.uint8), before.shape)
     to = before.copy()
-    assert native.convolve(layer, x, to=to, gate=gate) is to
+    assert convolve(layer, x, to=to, gate=gate) is to
     is_open = (gate > 0) & (gate < ACTIVATION_LEVELS)
     np.testing.assert_allclose(to, before + whole * is_open, rtol=1e-6)
 
@@ -106,8 +107,8 @@ def test_outputs_are_added_where_gates_are_open() -> None:
 @fast
 def test_nothing_comes_of_nothing() -> None:
     """Steps are found for channels and weights that are all zeros, too."""
-    layer = native.convolution(np.zeros((8, 9, 4), np.float32), np.ones(8, np.float32), SQUARE, 1)
-    found = native.convolve(layer, np.zeros((2, 3, 4), np.float32))
+    layer = convolution(np.zeros((8, 9, 4), np.float32), np.ones(8, np.float32), SQUARE, 1)
+    found = convolve(layer, np.zeros((2, 3, 4), np.float32))
     np.testing.assert_array_equal(found, np.ones((2, 3, 8), np.float32))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vqzip import native
 from vqzip.coding import Memory
+from vqzip.convolution import convolution, convolve
 from vqzip.integer import (
     ACTIVATION_LEVELS,
     ACTIVATION_SHIFT,
@@ -44,7 +45,7 @@ class _Transposed:
         kernel = weights.reshape(len(taps), -1, weights.shape[1]).transpose(1, 0, 2)
         places = [(radius - y, radius - x) for y, x in taps]
         self._radius, bias = radius, np.zeros(len(kernel), np.float32)
-        self._in_bytes = native.convolution(np.ascontiguousarray(kernel), bias, places, radius)
+        self._in_bytes = convolution(np.ascontiguousarray(kernel), bias, places, radius)
         self._whole = torch.zeros(len(kernel), kernel.shape[2], 2 * radius + 1, 2 * radius + 1)
         for tap, (y, x) in enumerate(places):
             self._whole[:, :, y, x] = torch.from_numpy(kernel[:, tap].copy())
@@ -52,10 +53,10 @@ class _Transposed:
     def __call__(
         self, slopes: Floats, gate: NDArray[np.uint8] | None = None, to: Floats | None = None
     ) -> Floats:
-        """Maps (height, width, channels); `native.convolve` says what a gate and `to` are."""
+        """Maps (height, width, channels); `convolve` says what a gate and `to` are."""
         if native.products_of_bytes():
             threads = native.threads()
-            return native.convolve(self._in_bytes, slopes, to=to, gate=gate, threads=threads)
+            return convolve(self._in_bytes, slopes, to=to, gate=gate, threads=threads)
         planes = torch.from_numpy(slopes).permute(2, 0, 1)[None]
         found = F.conv2d(planes, self._whole, padding=self._radius)[0].permute(1, 2, 0).numpy()
         if gate is not None:

@@ -95,20 +95,27 @@ def choose_looking(
     started: Started = {}
     shift = None
     if glance is not None:
-        memory = room_for(latents)
-        first = _walk(latents, search, None, started, False, memory)
-        found = glance(first)
-        vectors = latents.vectors(first)
-        shift = away(latents, vectors, found, search)
-        shift *= nearer(latents)
-        if memory is not None:  # else it takes longer than all the rest
-            shift += FORESIGHT_AT_ONCE * cheaper(latents, first, vectors, memory, search)
+        shift, found = _first_shift(latents, search, glance, started)
         if look is None:
             return _walk(latents.moved(shift), search, encoder, started), found
     codes, seen = _best(latents, search, look, shift)
     assert seen is not None
     _append(latents, codes, encoder)
     return codes, seen
+
+
+def _first_shift(
+    latents: Latents, search: Search, glance: Look, started: Started
+) -> tuple[Floats, Found]:
+    """How far latents are to be moved by what first codes, their own, leave and cost."""
+    memory = room_for(latents)
+    codes = _walk(latents, search, None, started, False, memory)
+    found, vectors = glance(codes), latents.vectors(codes)
+    shift = away(latents, vectors, found, search)
+    shift *= nearer(latents)
+    if memory is not None:  # else it takes longer than all the rest
+        shift += FORESIGHT_AT_ONCE * cheaper(latents, codes, vectors, memory, search)
+    return shift, found
 
 
 def _append(latents: Latents, codes: list[Codes], encoder: Encoder | None) -> None:

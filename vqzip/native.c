@@ -4,6 +4,7 @@
  * The numbers are the same to the bit: all of them are integers, or multiples of a power of two, that
  * float (below 2^24) and double (below 2^52) hold exactly, so the order of summation and fused
  * multiplications change nothing.  native.py has the same structures and says what arguments are.
+ * Only what encoding looks through, rough.h and slopes.h, does not have to be exact.
  */
 
 #include "rough.h"

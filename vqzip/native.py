@@ -22,7 +22,6 @@ from vqzip.structures import (
     Array,
     Book,
     Choice,
-    Convolution,
     Linear,
     Network,
     Slice,
@@ -94,7 +93,8 @@ def spread(work: Callable[[slice], None], rows: int) -> None:
         share(work, rows)
 
 
-def _call(function: str, *arguments: Any) -> None:
+def call(function: str, *arguments: Any) -> None:
+    """Call a compiled function that may lack memory."""
     if getattr(library(), function)(*arguments):
         raise MemoryError
 
@@ -123,7 +123,7 @@ def panels(matrix: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(by_panel, -2, -3))
 
 
-_buffer: Any = (ctypes.c_char * 0).from_buffer
+buffer: Any = (ctypes.c_char * 0).from_buffer
 """A writable array's numbers as an argument; sooner made than their address."""
 
 
@@ -182,9 +182,9 @@ def layers(net: Network, which: range, cells: Array, start: Array, f: Array, out
 
     0 is the context, which begins at `start`, i + 1 is the residual layer i.
     """
-    arrays = _buffer(start), _buffer(f), _buffer(out)
-    some = which.start, which.stop, _buffer(cells), len(cells)
-    _call("vqzip_layers", net.pointer, *some, *arrays, threads())
+    arrays = buffer(start), buffer(f), buffer(out)
+    some = which.start, which.stop, buffer(cells), len(cells)
+    call("vqzip_layers", net.pointer, *some, *arrays, threads())
 
 
 def weigh(
@@ -201,8 +201,8 @@ def weigh(
 
     Where slices learn, `base` (n, channels, 2) is set to means and precisions without gains.
     """
-    first = None if base is None else _buffer(base)
-    _slice(part, codebooks, table, hidden, seen, _buffer(weights), None, None, adapted, first)
+    first = None if base is None else buffer(base)
+    _slice(part, codebooks, table, hidden, seen, buffer(weights), None, None, adapted, first)
 
 
 def find_sums(
@@ -219,7 +219,7 @@ def find_sums(
 
     `adapted` learns from these codes.
     """
-    wanted = None, _buffer(sums), _buffer(codes), adapted, None
+    wanted = None, buffer(sums), buffer(codes), adapted, None
     _slice(part, codebooks, table, hidden, seen, *wanted)
 
 
@@ -235,10 +235,10 @@ def _slice(
     adapted: Adaptation | None,
     base: Any,
 ) -> None:
-    rows = _buffer(hidden), hidden.shape[1], _buffer(seen), seen.shape[1], len(hidden)
+    rows = buffer(hidden), hidden.shape[1], buffer(seen), seen.shape[1], len(hidden)
     learned = None if adapted is None else adapted.pointer
     arguments = *rows, *table, weights, sums, codes, learned, base, threads()
-    _call("vqzip_slice", part.pointer, codebooks.pointer, *arguments)
+    call("vqzip_slice", part.pointer, codebooks.pointer, *arguments)
 
 
 def walk(
@@ -263,13 +263,13 @@ def walk(
     of the run (n,).
     """
     pointers = np.array([choice.pointer for choice in choices], np.uintp)
-    run = _buffer(cells), _buffer(begun), _buffer(starts), len(starts) - 1
-    slices = _buffer(pointers), len(choices), channels
+    run = buffer(cells), buffer(begun), buffer(starts), len(starts) - 1
+    slices = buffer(pointers), len(choices), channels
     kept: tuple[Any, ...] = (None, 0, None, None, 0)
     if memory is not None:
         gates, costs, places = memory
-        kept = _buffer(gates), len(costs), _buffer(places), _buffer(costs), costs.shape[1]
-    _call("vqzip_walk", net.pointer, *slices, *run, *table, rarest, *block, *kept, threads())
+        kept = buffer(gates), len(costs), buffer(places), buffer(costs), costs.shape[1]
+    call("vqzip_walk", net.pointer, *slices, *run, *table, rarest, *block, *kept, threads())
 
 
 def learn(adapted: Adaptation, codebooks: Book, base: Array, weights: Array, codes: Array) -> None:
@@ -277,61 +277,16 @@ def learn(adapted: Adaptation, codebooks: Book, base: Array, weights: Array, cod
 
     Base (n, channels, 2) is what `weigh` sets.
     """
-    arrays = _buffer(base), _buffer(weights), _buffer(codes)
-    _call("vqzip_learn", adapted.pointer, codebooks.pointer, *arrays, len(codes))
+    arrays = buffer(base), buffer(weights), buffer(codes)
+    call("vqzip_learn", adapted.pointer, codebooks.pointer, *arrays, len(codes))
 
 
 def update(adapted: Adaptation, codebooks: Book) -> None:
     """Change what follows by what has been learned."""
-    _call("vqzip_update", adapted.pointer, codebooks.pointer)
+    call("vqzip_update", adapted.pointer, codebooks.pointer)
 
 
 def look_up(table: Array, codes: Array, seen: Array, start: int) -> None:
     """Set columns of seen (n, channels) from `start` on to rows of a table (G, K, d), all int8."""
-    rows = _buffer(codes), len(seen), _buffer(seen), seen.shape[1], start
-    _call("vqzip_look_up", _buffer(table), *table.shape, *rows)
-
-
-def convolution(
-    kernel: Array, bias: Array, taps: list[tuple[int, int]], border: int
-) -> Convolution:
-    """Of a kernel (outputs, taps, inputs) of floats.
-
-    Taps are rows and columns from the first that there may be, with a border of zeros around what
-    it is done to.
-    """
-    runs: list[list[int]] = []
-    for y, x in taps:
-        if runs and runs[-1][0] == y and sum(runs[-1][1:]) == x:
-            runs[-1][2] += 1
-        else:
-            runs.append([y, x, 1])
-    down, across, length = np.array(runs).T.copy()
-    kernel = np.pad(kernel, ((0, 0), (0, 0), (0, -kernel.shape[2] % QUAD)))
-    reach = 2 * border if border else max(map(max, taps))
-    sizes = len(kernel), kernel.shape[2], len(taps), len(runs)
-    return Convolution(kernel, bias, down, across, length, *sizes, border, reach)
-
-
-def convolve(
-    layer: Convolution,
-    x: Array,
-    active: bool = False,
-    to: Array | None = None,
-    gate: Array | None = None,
-    threads: int = 1,
-) -> Array:
-    """A map (height, width, channels) through a convolution, roughly, after SiLU if it is `active`.
-
-    What comes out is added to a map if there is one.  A gate is activations as many: what would
-    come out is zero where one is the least or the largest that there is.
-    """
-    height, width, channels = x.shape
-    if channels < layer.channels:
-        x = np.pad(x, ((0, 0), (0, 0), (0, layer.channels - channels)))
-    less = layer.reach - 2 * layer.border
-    out = np.empty((height - less, width - less, layer.outputs), np.float32) if to is None else to
-    shut = None if gate is None else _buffer(gate)
-    options = int(active), int(to is not None), shut, _buffer(out), threads
-    _call("vqzip_convolve", layer.pointer, _buffer(x), height, width, *options)
-    return out
+    rows = buffer(codes), len(seen), buffer(seen), seen.shape[1], start
+    call("vqzip_look_up", buffer(table), *table.shape, *rows)

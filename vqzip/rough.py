@@ -1,4 +1,4 @@
-"""The decoder in bytes: what codes decode to, roughly, in a third of the time.
+"""The decoder in bytes: what codes decode to, roughly, in two thirds of the time.
 
 While encoding, the decoded picture is looked at, to find its filter and to see which way codes are
 off.  For that it may be wrong by a little, a tenth of what codes leave over.  So the inputs and
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqzip import native
+from vqzip.convolution import convolution, convolve
 from vqzip.integer import Floats
 from vqzip.layers import Bottleneck, Graded, Modulation, Overlapping, at_level
 from vqzip.structures import Convolution
@@ -38,7 +38,7 @@ def _convolution(weight: Tensor, bias: Tensor, border: int = 0) -> Convolution:
     side = weight.shape[-1]
     taps = [(y, x) for y in range(side) for x in range(side)]
     kernel = weight.permute(0, 2, 3, 1).flatten(1, 2)
-    return native.convolution(_numbers(kernel), _numbers(bias), taps, border)
+    return convolution(_numbers(kernel), _numbers(bias), taps, border)
 
 
 def _graded(layer: Graded, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,9 +88,9 @@ class _Block:
 
     def __call__(self, x: Floats) -> None:
         """Change a map."""
-        y = native.convolve(self.reduce, x)
-        y = native.convolve(self.mix, y, active=True)
-        native.convolve(self.expand, y, active=True, to=x)
+        y = convolve(self.reduce, x)
+        y = convolve(self.mix, y, active=True)
+        convolve(self.expand, y, active=True, to=x)
 
 
 class _Refine:
@@ -103,9 +103,9 @@ class _Refine:
 
     def __call__(self, features: Floats, squares: Floats) -> None:
         """Change squares of pixels."""
-        fine = _spread(native.convolve(self.finer, features))
-        y = native.convolve(self.mix, np.concatenate([squares, fine], 2))
-        native.convolve(self.residual, y, active=True, to=squares)
+        fine = _spread(convolve(self.finer, features))
+        y = convolve(self.mix, np.concatenate([squares, fine], 2))
+        convolve(self.residual, y, active=True, to=squares)
 
 
 class RoughDecoder:
@@ -156,7 +156,7 @@ class RoughDecoder:
         return image.add_(0.5).clamp_(0, 1)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def roughly(transform: Transform, position: float) -> RoughDecoder:
     """The decoder at a level."""
     return RoughDecoder(transform, torch.tensor([position]))
