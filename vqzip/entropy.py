@@ -155,8 +155,8 @@ def error_terms(points: Floats, weight: Floats) -> tuple[Doubles, Doubles]:
     rounded, so that sums are exact and no two machines choose differently.
     """
     slopes = 2 * CODEWORD_ONE * weight * points
-    terms = (x.astype(np.float64) / ERROR_STEP for x in (slopes, weight))
-    slope, square = (np.rint(x, out=x) * ERROR_STEP for x in terms)
+    steps = (np.rint(x * np.float32(1 / ERROR_STEP)) for x in (slopes, weight))
+    slope, square = (np.multiply(x, ERROR_STEP, dtype=np.float64) for x in steps)
     return slope, square
 
 
