@@ -16,7 +16,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE, LIBRARY = "vqzip/native.c", "vqzip/_native.so"
-# Sums are exact, whatever their order, and nothing is infinite or not a number (native.c).
+# Sums that have to be exact are, whatever their order, and nothing is infinite or not a number
+# (native.c).
 ARITHMETIC = ("math-errno", "trapping-math", "signed-zeros")
 FLAGS = (
     *("-O3", "-std=gnu11", "-shared", "-fPIC", "-fassociative-math", "-ffinite-math-only"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from copy import copy
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,6 +130,24 @@ def test_tiles_are_gone_back_through_apart(latents: Latents) -> None:
     part = Memory(np.ascontiguousarray(memory.gates[:, rows]), memory.costs[rows])
     alone = backward.costs(vectors[rows], part, (8, width), 8).reshape(8, width, -1)
     np.testing.assert_array_equal(whole[8:16], alone)
+
+
+def test_there_is_no_room_for_what_loops_do_not_remember(
+    monkeypatch: pytest.MonkeyPatch, latents: Latents
+) -> None:
+    """Layers of several widths, none at all, no channels that are coded, and large maps."""
+    assert aim.room_for(latents) is not None
+    prior = latents.code_map.prior
+    narrow = SimpleNamespace(matrix=prior.spatial[0].matrix[:, :-4])
+    for spatial in ([], [*prior.spatial[1:], narrow]):
+        other = copy(prior)
+        other.spatial = spatial  # type: ignore[assignment]
+        assert (
+            aim.room_for(replace(latents, code_map=replace(latents.code_map, prior=other))) is None
+        )
+    assert aim.room_for(replace(latents, points=latents.points[:, :0])) is None
+    monkeypatch.setattr(aim, "REMEMBERED", len(latents.points) - 1)
+    assert aim.room_for(latents) is None
 
 
 def test_a_photo_is_smaller_for_it_at_the_same_quality(

@@ -43,6 +43,9 @@ SHARES = 0.2, 0.6
 FLATTEST, STEEPEST = 0.1, 2.0
 """Curvature of the picture's error, in weights that codes are chosen by."""
 
+REMEMBERED = 2**16
+"""Positions of a map whose choice can be remembered, in up to 2.4 kB each."""
+
 PIECE = CHUNK // 4
 """Positions whose sums are found at once: sums of floats depend on that, and files would."""
 
@@ -100,11 +103,16 @@ def away(latents: Latents, vectors: NDArray[np.int16], found: Found, search: Sea
 
 
 def room_for(latents: Latents) -> Memory | None:
-    """For what is remembered of a choice, if anything is: compiled loops do."""
-    prior = latents.code_map.prior
-    if native.library() is None or not prior.spatial or not latents.points.shape[1]:
+    """For what is remembered of a choice, if anything is: compiled loops do, of maps not too large.
+
+    All layers have to be of one width.
+    """
+    prior, (positions, channels) = latents.code_map.prior, latents.points.shape
+    widths = {layer.matrix.shape[1] for layer in prior.spatial}
+    alike = widths == {prior.embedding.shape[1]}
+    if native.library() is None or not alike or not channels or positions > REMEMBERED:
         return None
-    return Memory.of(prior, *latents.points.shape)
+    return Memory.of(prior, positions, channels)
 
 
 def cheaper(

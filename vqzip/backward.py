@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vqzip import native
+from vqzip.bands import each_on_one_thread
 from vqzip.coding import Memory
 from vqzip.convolution import convolution, convolve
 from vqzip.integer import (
@@ -96,13 +97,24 @@ class Backward:
         gates = memory.gates.reshape(len(memory.gates), height, width, -1)
         slopes = memory.costs.reshape(height, width, -1)
         found = np.empty((height, width, len(self._scale)), np.float32)
-        for y in range(0, height, tile):
-            for x in range(0, width, tile):
-                rows, columns = slice(y, y + tile), slice(x, x + tile)
-                found[rows, columns] = self._tile(slopes[rows, columns], gates[:, rows, columns])
+        tiles = [
+            (slice(y, y + tile), slice(x, x + tile))
+            for y in range(0, height, tile)
+            for x in range(0, width, tile)
+        ]
+
+        def work(place: tuple[slice, slice]) -> None:
+            rows, columns = place
+            found[place] = self._tile(slopes[place], gates[:, rows, columns])
+
+        if native.products_of_bytes():  # threads share convolutions
+            for place in tiles:
+                work(place)
+        else:  # sums of floats would depend on how many threads there are
+            each_on_one_thread(work, tiles)
         costs = found.reshape(height * width, -1)
         costs *= self._scale * CODEWORD_ONE
-        costs *= np.abs(vectors) < INPUT_MAX / self._scale
+        costs *= np.abs(vectors) * self._scale < INPUT_MAX
         return costs
 
     def _tile(self, slopes: Floats, gates: NDArray[np.uint8]) -> Floats:

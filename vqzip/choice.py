@@ -184,7 +184,7 @@ def _best(
     memory, best, least = room_for(latents), None, math.inf
     for left in reversed(range(search.passes + 1)):
         counter = Counter()
-        codes = _walk(moved, search, counter, memory=memory)
+        codes = _walk(moved, search, counter, memory=memory if left else None)
         found = None if look is None else look(codes)
         error = (
             latents.distortion(codes, search) if found is None else found.error * search.fidelity

@@ -77,7 +77,7 @@ def begin(
     above, coded = vectors_of(model.top, top, level), model.bottom.coded(level)
     given = level, condition_of(model, top, shape, level), fine
     bank = model.bank if search.by_bits and search.filters else None
-    glances = bank is not None and shape[0] * shape[1] <= LARGE
+    glances = bank is not None and coded > 0 and shape[0] * shape[1] <= LARGE
     points = analysis.bottom_latent(above, coded, keep=glances)
     latents = Latents(model.bottom, points, doubled(shape), *given)
     filtered = partial(with_filter, model, pixels, level=level, search=search)
@@ -120,7 +120,7 @@ def analyse(model: CodecModel, pixels: Pixels, level: int, search: Search = DEFA
 
 
 def decoded_windows(model: CodecModel, pixels: Pixels, codes: Codes, level: int) -> list[Seen]:
-    """What a filter is found from: windows of a picture beside what codes decode to."""
+    """What a filter is found from: windows of a picture beside what codes decode to, roughly."""
     top, bottom = (vectors_of(m, c, level) for m, c in maps_of(model, codes))
     return see(pixels, model.transform, top, bottom, level_of(model, level))
 

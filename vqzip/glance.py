@@ -2,7 +2,7 @@
 
 The decoder is close to linear: what a unit more in a channel does to the picture is much the same
 wherever it is.  These kernels are found by decoding single units, and what is off in a decoded
-picture, seen through them, tells which way codes were off (`choice.py` says what becomes of it).
+picture, seen through them, tells which way codes were off (`aim.py` says what becomes of it).
 For a first look that is as good as the decoder's own gradient (`hindsight.py`), and it takes next
 to no time.
 

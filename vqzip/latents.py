@@ -31,7 +31,7 @@ class Search:
     bottom map, what they leave of the picture."""
     filters: bool = True
     """Whether the picture is decoded to find a filter for it, if the model has filters; codes of
-    the bottom map are then chosen once more, if they are not anyway (`glance.py`)."""
+    the bottom map are then chosen once more (`glance.py`)."""
 
     @classmethod
     def at_effort(cls, effort: int, fidelity: float = 1.0) -> Search:

@@ -23,7 +23,8 @@ typedef struct {
 
 INLINE Gates gates_from(Gates gates, int64_t n)
 {
-    gates.places += n;
+    if (gates.maps)
+        gates.places += n;
     return gates;
 }
 

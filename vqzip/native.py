@@ -1,8 +1,9 @@
 """The compiled inner loops of the prior, if there are any: `native.c` through ctypes.
 
-They give what NumPy gives, to the bit, in less time.  `hatch_build.py` compiles them where there is
-a C compiler; where there is none, and with VQZIP_NATIVE=0 in the environment, NumPy does all.
-Calls leave the interpreter free, so that threads work at the same time.
+They give what NumPy gives, to the bit, in less time; only what encoding looks through is rough.
+`hatch_build.py` compiles them where there is a C compiler; where there is none, and with
+VQZIP_NATIVE=0 in the environment, NumPy does all.  Calls leave the interpreter free, so that
+threads work at the same time.
 """
 
 from __future__ import annotations

@@ -105,14 +105,13 @@ INLINE void to_bytes(const Convolution *layer, const float *x, int64_t width, in
 {
     const int64_t channels = layer->channels, border = layer->border;
     for (int64_t i = -border; i < width + border; i++, out += channels) {
-        const float *from = x + i * channels;
         if (!inside || i < 0 || i >= width)
             for (int64_t c = 0; c < channels; c++)
                 out[c] = (uint8_t)zero[c];
         else if (active)
-            rounded(from, channels, 1, inverse, zero, out);
+            rounded(x + i * channels, channels, 1, inverse, zero, out);
         else
-            rounded(from, channels, 0, inverse, zero, out);
+            rounded(x + i * channels, channels, 0, inverse, zero, out);
     }
 }
 
@@ -218,6 +217,8 @@ INLINE char *room_for(Convolving *c, int64_t threads)
     const int64_t numbers = 6 * channels + (2 + threads * BATCH) * outputs;
     const int64_t bytes = (outputs + threads * BATCH) * inputs + cells * channels;
     char *room = malloc((size_t)numbers * sizeof(float) + (size_t)bytes);
+    if (!room)
+        return NULL;
     c->zero = (float *)room;
     c->inverse = c->zero + channels;
     c->spare = c->inverse + channels;

@@ -156,7 +156,7 @@ class RoughDecoder:
         return image.add_(0.5).clamp_(0, 1)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def roughly(transform: Transform, position: float) -> RoughDecoder:
     """The decoder at a level."""
     return RoughDecoder(transform, torch.tensor([position]))

@@ -46,7 +46,7 @@ INLINE void find_slopes(const Slice *slice, const Book *book, int64_t group, con
         }
 }
 
-/* From slopes of features to those of hidden activations, at places of a plain map of some width. */
+/* From slopes of features, gains apart, to those of hidden activations, at places of a plain map of some width. */
 INLINE void find_costs(const Slice *slice, int64_t rows, const Scratch *s, const int64_t *places,
                        int64_t width, float *out)
 {
@@ -59,8 +59,9 @@ INLINE void find_costs(const Slice *slice, int64_t rows, const Scratch *s, const
             const double *low = slice->low + 4 * c, *high = slice->high + 4 * c;
             const double precision = s->features[n + 1];
             const double mean = precision ? s->features[n] / precision : 0; /* two of it */
-            const int32_t entry = (int32_t)out[1] - (out[1] >= high[1]);
-            const double step = slice->precision[entry + 1] - slice->precision[entry];
+            const int64_t entry = (int64_t)out[1];
+            const double step =
+                out[1] < high[1] ? slice->precision[entry + 1] - slice->precision[entry] : 0;
             own[1] = (float)((own[0] * mean + own[1]) * step);
             own[0] *= (float)precision;
             for (int64_t k = 0; k < 4; k++)

@@ -141,6 +141,8 @@ def see(
     `known` is what is known of the top map, (1, 192, H/8, W/8), if it has been decoded.
     """
     rows, columns = (-(-side // TOP_STRIDE) for side in pixels.shape[:2])
+    if native.products_of_bytes():
+        roughly(transform, float(level))  # once for all threads
 
     def seen(window: Window) -> Seen:
         image = window.synthesise(transform, top, bottom, columns, level, known)
