@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_foresight import photo
+from test_foresight import Analyse, fewer_bits, photo
 
 from vqzip import aim, choice, codec, encoding, native, store
 from vqzip.backward import Backward
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 LEVEL = 56
-SHARE = aim.FORESIGHT_AT_ONCE
+SHARE = aim.FORESIGHT
 
 
 @pytest.fixture(scope="module")
@@ -153,19 +152,12 @@ def test_there_is_no_room_for_what_loops_do_not_remember(
 def test_a_photo_is_smaller_for_it_at_the_same_quality(
     monkeypatch: pytest.MonkeyPatch, shipped: CodecModel
 ) -> None:
-    crop = photo()
-    height, width, _ = crop.shape
+    def analyse(share: float) -> Analyse:
+        def with_share(pixels: NDArray[np.uint8], level: int) -> codec.Codes:
+            monkeypatch.setattr(aim, "FORESIGHT", share)
+            return encoding.analyse(shipped, pixels, level)
 
-    def measure(level: int, share: float) -> tuple[float, float]:
-        monkeypatch.setattr(choice, "FORESIGHT_AT_ONCE", share)
-        codes = encoding.analyse(shipped, crop, level)
-        decoded = codec.synthesise(shipped, codes, width, height, level).astype(float)
-        bits = sum(codec.cross_entropy(shipped, codes, level))
-        return math.log(bits), -10 * math.log10(np.square(decoded - crop).mean())
+        return with_share
 
-    levels = (48, 56, 64, 72, 80)
-    rates, quality = zip(*(measure(level, 0) for level in levels), strict=True)
-    curve = np.polyfit(quality, rates, 2)
-    found = [measure(level, SHARE) for level in levels]
-    less = [rate - float(np.polyval(curve, psnr)) for rate, psnr in found]
-    assert np.mean(less) < -0.005
+    (less,) = fewer_bits(shipped, analyse(0), analyse(SHARE))
+    assert less < -0.005

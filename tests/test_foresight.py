@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -135,26 +136,39 @@ def test_maps_without_codes_cost_nothing(model: CodecModel) -> None:
     np.testing.assert_array_equal(costs, 0)
 
 
-def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
-    model = store.load_model()
+Analyse = Callable[[NDArray[np.uint8], int], codec.Codes]
+
+
+def fewer_bits(model: CodecModel, before: Analyse, *after: Analyse) -> list[float]:
+    """By how much fewer a photo takes at the same PSNR, as logarithms, means over five levels."""
     crop = photo()
     height, width, _ = crop.shape
 
-    def measure(level: int, passes: int) -> tuple[float, float]:
-        codes = encoding.analyse(model, crop, level, Search(passes=passes))
+    def measure(analyse: Analyse, level: int) -> tuple[float, float]:
+        codes = analyse(crop, level)
         decoded = codec.synthesise(model, codes, width, height, level).astype(float)
         bits = sum(codec.cross_entropy(model, codes, level))
         return math.log(bits), -10 * math.log10(np.square(decoded - crop).mean())
 
     levels = (48, 56, 64, 72, 80)
-    rates, quality = zip(*(measure(level, 0) for level in levels), strict=True)
+    rates, quality = zip(*(measure(before, level) for level in levels), strict=True)
     curve = np.polyfit(quality, rates, 2)
 
-    def less(passes: int) -> float:
-        found = [measure(level, passes) for level in levels]
+    def less(analyse: Analyse) -> float:
+        found = [measure(analyse, level) for level in levels]
         return float(np.mean([rate - np.polyval(curve, psnr) for rate, psnr in found]))
 
-    assert less(4) < less(1) < -0.003
+    return [less(analyse) for analyse in after]
+
+
+def test_each_pass_makes_a_photo_smaller_at_the_same_quality() -> None:
+    model = store.load_model()
+
+    def analyse(passes: int) -> Analyse:
+        return lambda pixels, level: encoding.analyse(model, pixels, level, Search(passes=passes))
+
+    once, often = fewer_bits(model, analyse(0), analyse(1), analyse(4))
+    assert often < once < -0.003
 
 
 @pytest.mark.parametrize("seeing", [True, False])

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from vqzip.wiener import Coefficients
 
 FORESIGHT = 0.8
-"""Share of what codes cost later that is counted."""
-
-FORESIGHT_AT_ONCE = 0.4
-"""The same after a first look, when codes are chosen only once more."""
+"""Share of what codes cost later that is counted, half of it by a first choice alone."""
 
 NEARER, NEARER_AT_HIGHEST = 0.3, 0.5
 """Share of the way to where the picture seems to be best, which all channels go at once: at the
@@ -60,6 +57,42 @@ class Found:
     """(positions of the bottom map, channels): bits for a code unit more."""
     filter: Coefficients | None
     """The picture's filter, which is in the error; None if it has none."""
+
+
+class Aim:
+    """Latents that are moved to where codes should have been, by the choices so far.
+
+    Against the gradient of what codes cost later: `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`,
+    up to what is the same for all codes.  And to where the decoded picture says, by what one choice
+    tells at first.  Both are means over the choices and one before that knew nothing, for the
+    choice to come to rest.
+    """
+
+    def __init__(self, latents: Latents, search: Search) -> None:
+        self.latents, self.search = latents, search
+        self._shift, self._choices = np.zeros_like(latents.points), 0
+
+    def moved(self) -> Latents:
+        """The latents to choose codes of next."""
+        return self.latents.moved(self._shift)
+
+    def learn(
+        self, codes: list[Codes], found: Found | None, memory: Memory | None, soon: bool = False
+    ) -> None:
+        """From codes, what they leave of the picture, if it was looked at, and what is remembered.
+
+        If it is to be `soon`, what they cost later counts only if that is remembered.
+        """
+        latents, vectors = self.latents, self.latents.vectors(codes)
+        share = 1 / (self._choices + 2)
+        self._shift *= 1 - share
+        if memory is not None or not soon:
+            costs = cheaper(latents, codes, vectors, memory, self.search)
+            self._shift += share * FORESIGHT * costs
+        if found is not None:
+            towards = share if self._choices else nearer(latents)
+            self._shift += towards * away(latents, vectors, found, self.search)
+        self._choices += 1
 
 
 def nearer(latents: Latents) -> Floats:

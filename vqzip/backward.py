@@ -45,8 +45,11 @@ class _Transposed:
         taps = causal(radius, inclusive)
         kernel = weights.reshape(len(taps), -1, weights.shape[1]).transpose(1, 0, 2)
         places = [(radius - y, radius - x) for y, x in taps]
-        self._radius, bias = radius, np.zeros(len(kernel), np.float32)
-        self._in_bytes = convolution(np.ascontiguousarray(kernel), bias, places, radius)
+        self._radius, self._in_bytes = radius, None
+        if native.products_of_bytes():
+            bias = np.zeros(len(kernel), np.float32)
+            self._in_bytes = convolution(np.ascontiguousarray(kernel), bias, places, radius)
+            return
         self._whole = torch.zeros(len(kernel), kernel.shape[2], 2 * radius + 1, 2 * radius + 1)
         for tap, (y, x) in enumerate(places):
             self._whole[:, :, y, x] = torch.from_numpy(kernel[:, tap].copy())
@@ -55,7 +58,7 @@ class _Transposed:
         self, slopes: Floats, gate: NDArray[np.uint8] | None = None, to: Floats | None = None
     ) -> Floats:
         """Maps (height, width, channels); `convolve` says what a gate and `to` are."""
-        if native.products_of_bytes():
+        if self._in_bytes is not None:
             threads = native.threads()
             return convolve(self._in_bytes, slopes, to=to, gate=gate, threads=threads)
         planes = torch.from_numpy(slopes).permute(2, 0, 1)[None]

@@ -14,12 +14,12 @@ from itertools import pairwise
 import numpy as np
 
 from vqzip import codemap
-from vqzip.aim import FORESIGHT, FORESIGHT_AT_ONCE, Found, away, cheaper, nearer, room_for
+from vqzip.aim import Aim, Found, room_for
 from vqzip.codemap import CHUNK
 from vqzip.coder import SUMS, Coded, Counter, Encoder, Sink, Writer
 from vqzip.coding import Memory
 from vqzip.entropy import Codes, error_terms
-from vqzip.integer import Doubles, Floats
+from vqzip.integer import Doubles
 from vqzip.latents import Latents, Search
 from vqzip.layout import Ints
 from vqzip.slices import Choice
@@ -76,7 +76,7 @@ def choose(latents: Latents, search: Search, encoder: Encoder | None = None) -> 
     """Codes by distortion plus bits, appended to a stream if there is one."""
     if search.by_bits and not search.passes:
         return _walk(latents, search, encoder)
-    codes = _best(latents, search, None)[0] if search.by_bits else _nearest(latents)
+    codes = _best(Aim(latents, search), None)[0] if search.by_bits else _nearest(latents)
     _append(latents, codes, encoder)
     return codes
 
@@ -93,29 +93,24 @@ def choose_looking(
     A glance is for the first codes; if there are passes, there is a look for those after them.
     """
     started: Started = {}
-    shift = None
+    aim = Aim(latents, search)
     if glance is not None:
-        shift, found = _first_shift(latents, search, glance, started)
+        found = _glanced(aim, glance, started)
         if look is None:
-            return _walk(latents.moved(shift), search, encoder, started), found
-    codes, seen = _best(latents, search, look, shift)
+            return _walk(aim.moved(), search, encoder, started), found
+    codes, seen = _best(aim, look)
     assert seen is not None
     _append(latents, codes, encoder)
     return codes, seen
 
 
-def _first_shift(
-    latents: Latents, search: Search, glance: Look, started: Started
-) -> tuple[Floats, Found]:
-    """How far latents are to be moved by what first codes, their own, leave and cost."""
-    memory = room_for(latents)
-    codes = _walk(latents, search, None, started, False, memory)
-    found, vectors = glance(codes), latents.vectors(codes)
-    shift = away(latents, vectors, found, search)
-    shift *= nearer(latents)
-    if memory is not None:  # else it takes longer than all the rest
-        shift += FORESIGHT_AT_ONCE * cheaper(latents, codes, vectors, memory, search)
-    return shift, found
+def _glanced(aim: Aim, glance: Look, started: Started) -> Found:
+    """What first codes leave, from which, and from what they cost, the aim has learned."""
+    memory = room_for(aim.latents)
+    codes = _walk(aim.latents, aim.search, None, started, False, memory)
+    found = glance(codes)
+    aim.learn(codes, found, memory, soon=True)
+    return found
 
 
 def _append(latents: Latents, codes: list[Codes], encoder: Encoder | None) -> None:
@@ -165,26 +160,13 @@ def _walk(
     return [codemap.in_place(c, places) for c in codes]
 
 
-def _best(
-    latents: Latents, search: Search, look: Look | None, shift: Floats | None = None
-) -> tuple[list[Codes], Found | None]:
-    """The best codes of several passes, which learn from those before what codes cost later.
-
-    Latents are moved against the gradient of that: `w (z - c)^2 + g c` is `w (z - g / 2 w - c)^2`,
-    up to what is the same for all codes.  And they are moved to where the decoded picture says that
-    codes should have been, by what one choice tells at first.  Both are means over the choices so
-    far, one that gave the shift that there is, if any, and one before that knew nothing, for the
-    choice to come to rest.
-    """
-    moved, told = latents, 0
-    if shift is None:
-        shift = np.zeros_like(latents.points)
-    else:
-        moved, told = latents.moved(shift), 1
+def _best(aim: Aim, look: Look | None) -> tuple[list[Codes], Found | None]:
+    """The best codes of several passes, each of which aims by those before."""
+    latents, search = aim.latents, aim.search
     memory, best, least = room_for(latents), None, math.inf
     for left in reversed(range(search.passes + 1)):
         counter = Counter()
-        codes = _walk(moved, search, counter, memory=memory if left else None)
+        codes = _walk(aim.moved(), search, counter, memory=memory if left else None)
         found = None if look is None else look(codes)
         error = (
             latents.distortion(codes, search) if found is None else found.error * search.fidelity
@@ -193,13 +175,7 @@ def _best(
         if best is None or cost < least:
             best, least = (codes, found), cost
         if left:
-            vectors, share = latents.vectors(codes), 1 / (told + 2)
-            shift *= 1 - share
-            shift += share * FORESIGHT * cheaper(latents, codes, vectors, memory, search)
-            if found is not None:
-                towards = share if told else nearer(latents)
-                shift += towards * away(latents, vectors, found, search)
-            moved, told = latents.moved(shift), told + 1
+            aim.learn(codes, found, memory)
     assert best is not None
     return best
 

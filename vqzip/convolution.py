@@ -28,8 +28,9 @@ def convolution(
     down, across, length = np.array(runs).T.copy()
     kernel = np.pad(kernel, ((0, 0), (0, 0), (0, -kernel.shape[2] % QUAD)))
     reach = 2 * border if border else max(map(max, taps))
+    largest = np.abs(kernel).max((0, 1))
     sizes = len(kernel), kernel.shape[2], len(taps), len(runs)
-    return Convolution(kernel, bias, down, across, length, *sizes, border, reach)
+    return Convolution(kernel, bias, largest, down, across, length, *sizes, border, reach)
 
 
 def convolve(

@@ -76,13 +76,13 @@ def begin(
     top = choose(Latents(model.top, points, shape, level, None, coarse), search, encoder)
     above, coded = vectors_of(model.top, top, level), model.bottom.coded(level)
     given = level, condition_of(model, top, shape, level), fine
-    bank = model.bank if search.by_bits and search.filters else None
-    glances = bank is not None and coded > 0 and shape[0] * shape[1] <= LARGE
-    points = analysis.bottom_latent(above, coded, keep=glances)
+    glances = search.by_bits and search.filters and coded > 0 and shape[0] * shape[1] <= LARGE
+    bank = model.bank if glances else None
+    points = analysis.bottom_latent(above, coded, keep=bank is not None)
     latents = Latents(model.bottom, points, doubled(shape), *given)
     filtered = partial(with_filter, model, pixels, level=level, search=search)
     glance, look = None, None
-    if bank is not None and glances:
+    if bank is not None:
         picture = pixels, level_of(model, level), level, worth(model, level), fine
         roughly = Glance(model.transform, bank, *picture, coded, analysis.known)
 

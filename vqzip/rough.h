@@ -15,7 +15,7 @@ enum { LARGEST_BYTE = 255, LARGEST_WEIGHT = 127 };
  * by side, so many rows and columns from the first there may be, with a border of zeros around inputs;
  * of those there are, `reach` rows and columns are no outputs. */
 typedef struct {
-    const float *kernel, *bias;
+    const float *kernel, *bias, *largest; /* largest: of each input's weights */
     const int64_t *down, *across, *length;
     int64_t outputs, channels, taps, runs, border, reach;
 } Convolution;
@@ -32,29 +32,22 @@ INLINE float silu(float x)
 
 /* Steps and zeros of an input's channels. */
 INLINE void find_steps(const Convolution *layer, const float *x, int64_t count, int active,
-                       float *step, float *zero, float *low, float *high, float *weight)
+                       float *step, float *zero, float *low, float *high)
 {
-    const int64_t channels = layer->channels, rows = layer->outputs * layer->taps;
+    const int64_t channels = layer->channels;
     memset(low, 0, (size_t)channels * sizeof *low);
     memset(high, 0, (size_t)channels * sizeof *high);
-    memset(weight, 0, (size_t)channels * sizeof *weight);
     for (int64_t r = 0; r < count; r++, x += channels)
         for (int64_t c = 0; c < channels; c++) {
             low[c] = x[c] < low[c] ? x[c] : low[c];
             high[c] = x[c] > high[c] ? x[c] : high[c];
-        }
-    const float *kernel = layer->kernel;
-    for (int64_t r = 0; r < rows; r++, kernel += channels)
-        for (int64_t c = 0; c < channels; c++) {
-            const float size = fabsf(kernel[c]);
-            weight[c] = size > weight[c] ? size : weight[c];
         }
     float widest = TINY;
     for (int64_t c = 0; c < channels; c++) {
         if (active)
             low[c] = low[c] < 0 ? LEAST_SILU : 0;
         const float range = (active ? silu(high[c]) : high[c]) - low[c] + TINY;
-        step[c] = sqrtf(range / (weight[c] + TINY));
+        step[c] = sqrtf(range / (layer->largest[c] + TINY));
         widest = range / step[c] > widest ? range / step[c] : widest;
     }
     for (int64_t c = 0; c < channels; c++) {
@@ -172,8 +165,8 @@ INLINE int64_t bordered(int64_t side, const Convolution *layer)
 TUNED static void prepare(const Convolving *c)
 {
     const int64_t channels = c->layer->channels;
-    float *step = c->spare, *low = step + channels, *high = low + channels, *weight = high + channels;
-    find_steps(c->layer, c->x, c->height * c->width, c->active, step, c->zero, low, high, weight);
+    float *step = c->spare, *low = step + channels, *high = low + channels;
+    find_steps(c->layer, c->x, c->height * c->width, c->active, step, c->zero, low, high);
     pack(c->layer, step, c->zero, c->weights, c->first, c->scale);
     for (int64_t i = 0; i < channels; i++)
         c->inverse[i] = 1 / step[i];
@@ -214,7 +207,7 @@ INLINE char *room_for(Convolving *c, int64_t threads)
     const int64_t outputs = padded(layer->outputs), channels = layer->channels;
     const int64_t inputs = layer->taps * channels;
     const int64_t cells = bordered(c->height, layer) * bordered(c->width, layer) + BATCH;
-    const int64_t numbers = 6 * channels + (2 + threads * BATCH) * outputs;
+    const int64_t numbers = 5 * channels + (2 + threads * BATCH) * outputs;
     const int64_t bytes = (outputs + threads * BATCH) * inputs + cells * channels;
     char *room = malloc((size_t)numbers * sizeof(float) + (size_t)bytes);
     if (!room)
@@ -222,7 +215,7 @@ INLINE char *room_for(Convolving *c, int64_t threads)
     c->zero = (float *)room;
     c->inverse = c->zero + channels;
     c->spare = c->inverse + channels;
-    c->scale = c->spare + 4 * channels;
+    c->scale = c->spare + 3 * channels;
     c->first = (int32_t *)(c->scale + outputs);
     c->weights = (int8_t *)(c->first + (1 + threads * BATCH) * outputs);
     c->table = (uint8_t *)c->weights + (outputs + threads * BATCH) * inputs;

@@ -52,7 +52,7 @@ class Convolution(Kept):
     """A convolution of floats, with borders of zeros around what it is done to."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("kernel", "bias", "down", "across", "length")),
+        *((name, c_void_p) for name in ("kernel", "bias", "largest", "down", "across", "length")),
         *((name, c_int64) for name in ("outputs", "channels", "taps", "runs")),
         *((name, c_int64) for name in ("border", "reach")),
     )
