@@ -13,7 +13,8 @@ from vqzip.container import unpack as unpack_container
 from vqzip.store import assemble, fingerprint, load_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
-FILTERED, GRADED, ADAPTIVE = (GOLDEN / name for name in ("filtered", "graded", "adaptive"))
+FILTERED, TONED = GOLDEN / "filtered", GOLDEN / "toned"  # by the first terms, and by all of them
+GRADED, ADAPTIVE = GOLDEN / "graded", GOLDEN / "adaptive"
 
 
 def codes_of(data: bytes, model: CodecModel) -> Codes:
@@ -31,10 +32,10 @@ def digest(codes: Codes) -> str:
     return sha.hexdigest()
 
 
-def with_filters() -> CodecModel:
-    """The golden model with the golden filters."""
+def with_filters(folder: Path) -> CodecModel:
+    """The golden model with the filters in a folder."""
     tensors, config = load_tensors(GOLDEN / "model")
-    tensors |= load_file(FILTERED / "filters.safetensors")
+    tensors |= load_file(folder / "filters.safetensors")
     return assemble(tensors, config, fingerprint(tensors, config))
 
 

@@ -12,6 +12,7 @@ from golden_models import (
     FILTERED,
     GOLDEN,
     GRADED,
+    TONED,
     codes_of,
     digest,
     with_ends,
@@ -37,7 +38,7 @@ def model() -> CodecModel:
 
 @pytest.fixture(scope="module")
 def filtering() -> CodecModel:
-    return with_filters()
+    return with_filters(FILTERED)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,19 @@ def test_filters_and_filtered_pixels_are_the_same(filtering: CodecModel) -> None
     codes = codes_of(data, filtering)
     assert codes.filter is not None
     assert codes.filter.tolist() == [-7, -1, 4, -7]
+
+
+def test_filters_of_all_terms_give_the_same_pixels(model: CodecModel) -> None:
+    """And others than without one, from the same codes."""
+    toning = with_filters(TONED)
+    assert toning.fingerprint.hex() == "382f31c876c04258"
+    data, expected = decoded_as_ever(TONED / "photo-q60", toning)
+    codes = codes_of(data, toning)
+    assert codes.filter is not None
+    assert codes.filter.tolist() == [-7, -3, -4, -2]
+    header = unpack_container(data).header
+    plain = synthesise(model, codes, header.width, header.height, header.level)
+    assert np.abs(plain.astype(np.int16) - expected).max() > 5
 
 
 @pytest.mark.parametrize("quality", [20, 80])

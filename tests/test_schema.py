@@ -106,14 +106,15 @@ def test_wrong_tensors(
         ("weights", lambda t: t[:, :6], "wiener.weights are 4 rows of 6"),
         ("weights", lambda t: t[:0], "wiener.weights are 0 rows of 7"),
         ("weights", lambda t: t.repeat(65, 0), "wiener.weights are 260 rows of 7"),
-        ("weights", lambda t: t.repeat(2, 0), "wiener.kernels is not float16 of shape [8, 3, 53]"),
+        ("weights", lambda t: t.repeat(2, 0), "wiener.kernels is not float16 of shape [8, 3, 84]"),
         ("weights", lambda t: t - 2**28, "wiener.weights are not 1 to 268435456 in each row"),
         ("weights", lambda t: t // 2, "wiener.weights are not 1 to 268435456 in each row"),
         ("weights", lambda t: t * 2, "wiener.weights are not 1 to 268435456 in each row"),
         ("steps", lambda t: t[:64], "wiener.steps is not float32 of shape [129]"),
         ("steps", lambda t: -t, "wiener.steps are not all above 0 and below 65536"),
         ("steps", lambda t: t * np.float32(np.nan), "wiener.steps is not finite"),
-        ("kernels", lambda t: t[:, :, :52], "wiener.kernels is not float16 of shape [4, 3, 53]"),
+        ("kernels", lambda t: t[:, :, :52], "wiener.kernels are of 52 terms"),
+        ("kernels", lambda t: t[:3], "wiener.kernels is not float16 of shape [4, 3, 84]"),
         ("kernels", lambda t: t * np.float16(np.inf), "wiener.kernels is not finite"),
     ],
 )
@@ -125,11 +126,13 @@ def test_wrong_filters(
 ) -> None:
     tensors, config = golden
     filters: Tensors = {
-        "wiener.kernels": np.ones((4, 3, schema.TERMS), np.float16),
+        "wiener.kernels": np.ones((4, 3, schema.TERMS[-1]), np.float16),
         "wiener.steps": np.ones(129, np.float32),
         "wiener.weights": np.full((4, 7), 2**28, np.int32),
     }
     check_tensors(tensors | filters, config)
+    plain = {"wiener.kernels": filters["wiener.kernels"][:, :, : schema.TERMS[0]]}
+    check_tensors(tensors | filters | plain, config)
     key = f"wiener.{name}"
     assert_refused(tensors | filters | {key: change(filters[key])}, config, message)
 

@@ -18,7 +18,16 @@ from vqzip.codec import CodecModel
 from vqzip.coder import Counter, Decoder, Encoder
 from vqzip.integer import Tensors
 from vqzip.latents import Search
-from vqzip.wiener import REACH, SPACING, TAPS, TERMS, FilterBank, Statistics
+from vqzip.wiener import (
+    PLAIN_TERMS,
+    REACH,
+    SPACING,
+    TAPS,
+    TERMS,
+    FilterBank,
+    Statistics,
+    of_all_terms,
+)
 from vqzip.windows import Window
 
 pytest_plugins = ["tiny_fixtures"]
@@ -31,8 +40,10 @@ def bank_of(kernels: int = KERNELS, seed: int = 0) -> FilterBank:
     rng = np.random.default_rng(seed)
     weights = rng.integers(2**20, 2**27, (kernels, 2 * LARGEST + 1)).astype(float)
     weights[:, LARGEST] = 2**28
-    drawn = rng.normal(0, 0.02, (kernels, 3, TERMS)).astype(np.float16).astype(np.float32)
-    return FilterBank(drawn, np.linspace(1, 0.5, 129, dtype=np.float32), weights)
+    drawn = rng.normal(0, 0.02, (kernels, 3, TERMS))
+    drawn[:, :, PLAIN_TERMS:] *= 0.1  # for some of them are one in grey
+    made = drawn.astype(np.float16).astype(np.float32)
+    return FilterBank(made, np.linspace(1, 0.5, 129, dtype=np.float32), weights)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +70,21 @@ def image(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+def products_of(r: Tensor, g: Tensor, b: Tensor, x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    """Terms of colours and their details as FORMAT.md lists them."""
+    m, d = (r + g + b) / 3, (x + y + z) / 3
+    pairs = [r * r, r * g, r * b, g * g, g * b, b * b]
+    plain = [*pairs, r * d, g * d, b * d, r**3, g**3, b**3, m**3]
+    mixed = [r * r * g, r * r * b, g * g * r, g * g * b, b * b * r, b * b * g]
+
+    def chebyshev(degree: int, tone: Tensor) -> Tensor:
+        return torch.cos(degree * torch.acos(2 * tone))
+
+    tones = [chebyshev(degree, t) for degree in (4, 5) for t in (r, g, b, m)]
+    sharp = [x * m, y * m, z * m, x * r, y * g, z * b, *((4 * t) ** 3 for t in (x, y, z, d))]
+    return [*plain, *(pair * d for pair in pairs), *mixed, *tones, chebyshev(6, m), *sharp]
+
+
 def corrected(bank: FilterBank, x: Tensor, coefficients: list[int], level: int) -> Tensor:
     """A filtered image as FORMAT.md says it, pixel by pixel."""
     f = np.tensordot(np.array(coefficients) * bank.steps[level].astype(float), bank.kernels, 1)
@@ -69,40 +95,54 @@ def corrected(bank: FilterBank, x: Tensor, coefficients: list[int], level: int) 
         for j in range(3, x.shape[2] - 3):
             here = image[:, i, j]
             around = [image[:, i + a, j + b] + image[:, i - a, j - b] - 2 * here for a, b in pairs]
-            detail = torch.cat(around).sum() / 72
+            details = torch.stack(around).sum(0) / 24
             r, g, b = here - 0.5
-            products = [
-                r * r,
-                r * g,
-                r * b,
-                g * g,
-                g * b,
-                b * b,
-                r * detail,
-                g * detail,
-                b * detail,
-            ]
-            products += [x * x * x for x in (r, g, b, (r + g + b) / 3)]
-            terms = torch.cat([torch.tensor([0.125]), here - 0.5, *around, torch.stack(products)])
+            products = torch.stack(products_of(r, g, b, *details))
+            terms = torch.cat([torch.tensor([0.125]), here - 0.5, *around, products])
             out[:, i, j] += torch.from_numpy(f) @ terms
     return out
 
 
 def test_there_are_as_many_terms_as_the_format_says() -> None:
-    assert TERMS == schema.TERMS == 53
+    assert schema.TERMS == (PLAIN_TERMS, TERMS) == (53, 84)
     assert len(TAPS) == 12
 
 
-@pytest.mark.parametrize(("height", "width"), [(7, 7), (9, 14), (20, 11)])
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (9, 14), (20, 11), (8, 71)])
 def test_a_filtered_image_is_what_the_format_says(
-    bank: FilterBank, height: int, width: int
+    monkeypatch: pytest.MonkeyPatch, bank: FilterBank, height: int, width: int, compiled: bool
 ) -> None:
+    if not compiled:
+        monkeypatch.setattr(native, "library", lambda: None)
     x, coefficients = image(height, width), np.array([3, -5, 0, 1, -2, 4], np.int32)
     found = bank.filtered(x[None], coefficients, 64)[0]
-    torch.testing.assert_close(found, corrected(bank, x, coefficients.tolist(), 64).float())
+    torch.testing.assert_close(
+        found, corrected(bank, x, coefficients.tolist(), 64).float(), rtol=1e-5, atol=2e-6
+    )
     assert (found != x)[:, 3:-3, 3:-3].all()
     found[:, 3:-3, 3:-3] = x[:, 3:-3, 3:-3]
     assert torch.equal(found, x)
+
+
+def test_a_filter_of_an_image_with_gradients_passes_them_on(bank: FilterBank) -> None:
+    x, coefficients = image(9, 14)[None], np.array([3, -5, 0, 1, -2, 4], np.int32)
+    wanted = image(9, 14, seed=1)[None]
+    step = 1e-3 * wanted
+    x.requires_grad_(True)
+    found = bank.filtered(x, coefficients, 64)
+    (slope,) = torch.autograd.grad((found * wanted).sum(), x)
+    with torch.no_grad():
+        up, down = (bank.filtered(x + sign * step, coefficients, 64) for sign in (1, -1))
+    change = float(((up - down) * wanted).sum()) / 2
+    assert change == pytest.approx(float((slope * step).sum()), rel=1e-3)
+
+
+def test_kernels_of_the_first_terms_leave_the_others_out(bank: FilterBank) -> None:
+    found = of_all_terms(bank.kernels[:, :, :PLAIN_TERMS])
+    assert found.shape == bank.kernels.shape
+    assert np.array_equal(found[:, :, :PLAIN_TERMS], bank.kernels[:, :, :PLAIN_TERMS])
+    assert not found[:, :, PLAIN_TERMS:].any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 100), (100, 6), (1, 1)])
@@ -137,7 +177,7 @@ def test_statistics_of_parts_are_those_of_all_their_pixels() -> None:
     parts = [Statistics.of(x[:, :15], y[:, :15]), Statistics.of(x[:, 9:], y[:, 9:])]
     joined = Statistics.joined([*parts, Statistics.of(x[:, :6], y[:, :6])])
     assert joined.count == whole.count == 8 * 4
-    np.testing.assert_allclose(joined.products, whole.products, atol=1e-6)
+    np.testing.assert_allclose(joined.products, whole.products, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(joined.wanted, whole.wanted, atol=1e-6)
 
 

@@ -4,9 +4,10 @@
  * The numbers are the same to the bit: all of them are integers, or multiples of a power of two, that
  * float (below 2^24) and double (below 2^52) hold exactly, so the order of summation and fused
  * multiplications change nothing.  native.py has the same structures and says what arguments are.
- * Only what encoding looks through, rough.h and slopes.h, does not have to be exact.
+ * Only what encoding looks through, rough.h and slopes.h, and pixels, filter.h, do not have to be exact.
  */
 
+#include "filter.h"
 #include "rough.h"
 #include "walk.h"
 
@@ -172,6 +173,18 @@ int vqzip_convolve(const Convolution *layer, const float *x, int64_t height, int
                  (uint8_t *)c.weights + (outputs + p * BATCH) * inputs,
                  (float *)c.first + (1 + p * BATCH) * outputs);
     free(room);
+    return 0;
+}
+
+/* An image (colours, height, width) through a filter, borders left out. */
+int vqzip_filter(const Filter *filter, const float *image, int64_t height, int64_t width, float *out,
+                 int64_t threads)
+{
+    const int64_t rows = height - 2 * REACH;
+#pragma omp parallel for num_threads((int)threads) if (threads > 1)
+    for (int64_t p = 0; p < threads; p++)
+        filter_rows(filter, image, height, width, REACH + rows * p / threads,
+                    REACH + rows * (p + 1) / threads, out);
     return 0;
 }
 

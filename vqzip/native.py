@@ -51,6 +51,7 @@ _FUNCTIONS = {
     "vqzip_update": "pp",
     "vqzip_look_up": "pnnnpnpnn",
     "vqzip_convolve": "ppnnnnppn",
+    "vqzip_filter": "ppnnpn",
     "vqzip_parallel": "",
     "vqzip_bytes": "",
 }

@@ -20,10 +20,10 @@ WIDEST, MOST_BLOCKS = 1024, 64  # a configuration beyond these would only exhaus
 WIDEST_TILE, MOST_CODEWORDS = 2**15, 4096
 
 MOST_KERNELS = 256
-WEIGHTS, STEPS = "wiener.weights", "wiener.steps"
+KERNELS, WEIGHTS, STEPS = "wiener.kernels", "wiener.weights", "wiener.steps"
 LARGEST_WEIGHT = 2**28  # of the coder's, so that it knows what codes take at least
 LARGEST_STEP = 2**16  # so that pixels are finite
-TERMS = 53  # of a filter and a colour, `wiener.TERMS`
+TERMS = 53, 84  # of a filter and a colour, `wiener.PLAIN_TERMS` and `wiener.TERMS`
 
 Entry = tuple[str, str, tuple[int, ...]]  # name, type, shape
 
@@ -140,7 +140,10 @@ def _filters(tensors: Tensors) -> Iterator[Entry]:
     count, values = tensors[WEIGHTS].shape
     if not 0 < count <= MOST_KERNELS or values % 2 == 0 or values > MOST_CODEWORDS:
         raise ValueError(f"{WEIGHTS} are {count} rows of {values}")
-    yield "wiener.kernels", "float16", (count, 3, TERMS)
+    terms = tensors[KERNELS].shape[-1]
+    if terms not in TERMS:
+        raise ValueError(f"{KERNELS} are of {terms} terms")
+    yield KERNELS, "float16", (count, 3, terms)
     yield STEPS, "float32", (MAX_LEVEL + 1,)
     yield WEIGHTS, "int32", (count, values)
 

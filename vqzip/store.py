@@ -132,7 +132,7 @@ def assemble(tensors: Tensors, config: dict[str, Any], name: bytes = b"") -> Cod
     from vqzip.entropy import CodebookTable
     from vqzip.integer import IntegerPixelCNN, Lift
     from vqzip.vqvae import Transform, TransformConfig
-    from vqzip.wiener import FilterBank
+    from vqzip.wiener import FilterBank, of_all_terms
 
     def code_map(which: str, tile: int) -> CodeMap:
         slices = tuple(config[which]["slices"])
@@ -167,7 +167,7 @@ def assemble(tensors: Tensors, config: dict[str, Any], name: bytes = b"") -> Cod
     bank = None
     if "wiener.kernels" in tensors:
         bank = FilterBank(
-            kernels=tensors["wiener.kernels"].astype(np.float32),
+            kernels=of_all_terms(tensors["wiener.kernels"].astype(np.float32)),
             steps=tensors["wiener.steps"].astype(np.float32),
             weights=tensors["wiener.weights"].astype(np.float64),
         )

@@ -58,6 +58,14 @@ class Convolution(Kept):
     )
 
 
+class Filter(Kept):
+    """A picture's own filter: weights of each output colour, and where neighbours are."""
+
+    _fields_ = tuple(
+        (name, c_void_p) for name in ("bias", "centre", "taps", "products", "down", "across")
+    )
+
+
 class Network(Kept):
     """A map's shared layers, and what its cells hold."""
 

@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vqzip import native, structures
 from vqzip.coder import TOTAL, Decoder, Sink, frequencies
 from vqzip.entropy import EXP2_BITS
 from vqzip.integer import Doubles, Floats
+from vqzip.structures import address
 
 Coefficients = NDArray[np.int32]
 
@@ -51,22 +53,38 @@ EVEN = np.full((1, 2), 2.0**EXP2_BITS)
 PAIRS = tuple((i, j) for i in range(3) for j in range(i, 3))
 """Of colours."""
 
-PRODUCTS = len(PAIRS) + 3 + 4
+MIXED = tuple((i, j) for i in range(3) for j in range(3) if i != j)
+"""Colours of which one is squared."""
+
+PLAIN_PRODUCTS = len(PAIRS) + 3 + 4
 """Of colours: of two, of one and the detail, and of three alike."""
 
-TERMS = 1 + 3 + 3 * len(TAPS) + PRODUCTS
+PRODUCTS = PLAIN_PRODUCTS + len(PAIRS) + len(MIXED) + 4 + 4 + 1 + 3 + 3 + 4
+"""These and what follows them in `_products`."""
+
+LINEAR = 1 + 3 + 3 * len(TAPS)
+"""Terms that are no products."""
+
+TERMS = LINEAR + PRODUCTS
 """What a filter is linear in; `terms` says what that is."""
+
+PLAIN_TERMS = LINEAR + PLAIN_PRODUCTS
+"""Those that older models' filters have, the first ones."""
 
 SWEEPS = 8
 """How often the choice of all coefficients is gone through, at most."""
+
+
+def of_all_terms(kernels: Floats) -> Floats:
+    """Kernels (K, 3, n) of the first terms as kernels of all of them."""
+    return np.pad(kernels, ((0, 0), (0, 0), (0, TERMS - kernels.shape[2])))
 
 
 def terms(image: Tensor) -> Tensor:
     """What filters are linear in, (TERMS, n), of every third inner pixel of an image (3, H, W).
 
     The constant; each colour less 0.5; for each tap, each colour's two neighbours less twice
-    itself; and products of colours less 0.5, with each other and with the detail, which is the
-    mean of neighbours less the pixel; and the cubes of colours and of their mean.
+    itself; and what `_products` gives, a detail being the mean of neighbours less the pixel.
     """
     _, height, width = image.shape
 
@@ -82,16 +100,62 @@ def terms(image: Tensor) -> Tensor:
     torch.sub(here, 0.5, out=colours)
     for tap, (dy, dx) in zip(torch.split(taps, 3), TAPS, strict=True):
         torch.add(shifted(dy, dx), shifted(-dy, -dx), out=tap).sub_(here, alpha=2)
-    torch.cat(_products(colours, taps.mean(0, keepdim=True) / 2), out=more)
+    details = taps.view(len(TAPS), 3, *here.shape[1:]).mean(0) / 2
+    torch.cat(_products(colours, details), out=more)
     return found.flatten(1)
 
 
-def _products(colours: Tensor, detail: Tensor) -> list[Tensor]:
-    """Of colours (3, H, W), less 0.5, with each other, and with the detail (1, H, W)."""
-    pairs = (colours[i : i + 1] * colours[j : j + 1] for i, j in PAIRS)
-    brightness = colours.mean(0, keepdim=True)
-    cubes = (x * x * x for x in (colours, brightness))
-    return [*pairs, colours * detail, *cubes]
+def _products(colours: Tensor, details: Tensor) -> list[Tensor]:
+    """Of colours (3, H, W), less 0.5, with each other, and with their details (3, H, W).
+
+    Two colours, a colour and the mean detail, cubes of colours and of their mean, the brightness.
+    Then two colours and the mean detail, a colour and another one's square, and Chebyshev
+    polynomials of twice a colour and brightness: of degrees four, five and, of brightness, six; a
+    colour's own detail times brightness and times the colour; and cubes of four times the details
+    and their mean.
+    """
+    pairs = [colours[i : i + 1] * colours[j : j + 1] for i, j in PAIRS]
+    brightness, detail = (x.mean(0, keepdim=True) for x in (colours, details))
+    tones = torch.cat([colours, brightness])
+    squares = colours * colours
+    mixed = (squares[i : i + 1] * colours[j : j + 1] for i, j in MIXED)
+    degrees = [torch.ones_like(tones), 2 * tones]
+    for _ in range(2, 7):
+        degrees.append(4 * tones * degrees[-1] - degrees[-2])
+    sharp = 4 * torch.cat([details, detail])
+    return [
+        *pairs,
+        colours * detail,
+        tones * tones * tones,
+        *(pair * detail for pair in pairs),
+        *mixed,
+        degrees[4],
+        degrees[5],
+        degrees[6][3:],
+        details * brightness,
+        details * colours,
+        sharp * sharp * sharp,
+    ]
+
+
+def _filtered(image: Tensor, weights: tuple[Floats, ...]) -> Tensor:
+    """What `FilterBank.filtered` does, with PyTorch: slower, but with gradients."""
+    bias, centre, taps, products = map(torch.from_numpy, weights)
+    height, width = image.shape[2:]
+    kernel = torch.zeros(6, 3, 2 * REACH + 1, 2 * REACH + 1)  # the last outputs are details
+    kernel[:3, :, REACH, REACH], kernel[3:, :, REACH, REACH] = centre, -torch.eye(3)
+    for k, (dy, dx) in enumerate(TAPS):
+        outputs = torch.cat([taps[:, k], torch.eye(3) / (2 * len(TAPS))])
+        kernel[:, :, REACH + dy, REACH + dx] = outputs
+        kernel[:, :, REACH - dy, REACH - dx] = outputs
+    linear, details = torch.split(F.conv2d(image, kernel, F.pad(bias, (0, 3)))[0], 3)
+    inner = image[0, :, REACH : height - REACH, REACH : width - REACH]
+    more = torch.cat(_products(inner - 0.5, details))
+    result = image.clone()
+    result[0, :, REACH : height - REACH, REACH : width - REACH] = linear + torch.einsum(
+        "ct,thw->chw", products, more
+    )
+    return result
 
 
 @dataclass(frozen=True)
@@ -168,40 +232,37 @@ class FilterBank:
         found: Coefficients = decoder.get(self.weights) - np.int32(self.largest)
         return found
 
-    def layers(self, coefficients: Coefficients, level: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The filter as a convolution, weight (4, 3, 7, 7) and bias (4,), and what follows it.
+    def weights_of(self, coefficients: Coefficients, level: int) -> tuple[Floats, ...]:
+        """Bias (3,) of a filter, and what it makes each colour of.
 
-        The last output is the detail; the weight (3, PRODUCTS) is theirs.
+        That is the pixel's colours (3, 3), sums of pairs of neighbours (3, taps, 3), and products
+        (3, PRODUCTS).
         """
-        scaled = torch.from_numpy(coefficients * self.steps[level])[:, None, None]
-        sums = (torch.from_numpy(self.kernels) * scaled).sum(0).float()
-        constant, colours, taps, products = torch.split(sums, [1, 3, 3 * len(TAPS), PRODUCTS], 1)
-        weight = torch.zeros(4, 3, 2 * REACH + 1, 2 * REACH + 1)
-        weight[:3, :, REACH, REACH] = torch.eye(3) + colours
-        mean = torch.full((1, 3), 1 / (6 * len(TAPS)))
-        for (dy, dx), tap in zip(TAPS, torch.split(taps, 3, 1), strict=True):
-            outputs = torch.cat([tap, mean])
-            weight[:, :, REACH + dy, REACH + dx] += outputs
-            weight[:, :, REACH - dy, REACH - dx] += outputs
-            weight[:, :, REACH, REACH] -= 2 * outputs
+        scaled = (coefficients * self.steps[level])[:, None, None]
+        sums: Floats = (self.kernels * scaled).sum(0).astype(np.float32)
+        constant, colours, taps, products = np.split(sums, [1, 4, LINEAR], 1)
+        taps = taps.reshape(3, len(TAPS), 3)
         bias = OFFSET * constant[:, 0] - 0.5 * colours.sum(1)
-        return weight, F.pad(bias, (0, 1)), products
+        centre = np.eye(3, dtype=np.float32) + colours - 2 * taps.sum(1)
+        return tuple(np.ascontiguousarray(x, np.float32) for x in (bias, centre, taps, products))
 
     def filtered(self, image: Tensor, coefficients: Coefficients, level: int) -> Tensor:
         """Of an image (1, 3, H, W) in [0, 1]; what comes out may be beyond.
 
         Pixels that the filter would see less of than its reach stay as they are.
         """
-        height, width = image.shape[2:]
-        if min(height, width) <= 2 * REACH:
+        if min(image.shape[2:]) <= 2 * REACH:
             return image
-        weight, bias, products = self.layers(coefficients, level)
-        linear, detail = torch.split(F.conv2d(image, weight, bias)[0], [3, 1])
-        inner = image[0, :, REACH : height - REACH, REACH : width - REACH]
-        more = torch.cat(_products(inner - 0.5, detail))
-        result = image.clone()
-        result[0, :, REACH : height - REACH, REACH : width - REACH] = linear + torch.einsum(
-            "ct,thw->chw", products, more
+        weights = self.weights_of(coefficients, level)
+        if native.library() is None or image.requires_grad:
+            return _filtered(image, weights)
+        source, result = image.contiguous(), image.contiguous().clone()
+        arrays = (address(x.numpy()) for x in (source, result))
+        where = tuple(np.ascontiguousarray(x) for x in np.array(TAPS).T)
+        filter_ = structures.Filter(*weights, *where)
+        first, last = arrays
+        native.call(
+            "vqzip_filter", filter_.pointer, first, *image.shape[2:], last, torch.get_num_threads()
         )
         return result
 

@@ -17,6 +17,7 @@ from golden_models import (
     ADAPTIVE,
     FILTERED,
     GRADED,
+    TONED,
     codes_of,
     digest,
     with_ends,
@@ -32,6 +33,7 @@ from vqzip.codec import CodecModel
 from vqzip.image import to_bytes
 from vqzip.metadata import Metadata
 from vqzip.store import load_model
+from vqzip.wiener import PLAIN_TERMS, TERMS
 
 HERE = Path(__file__).parent
 PICTURES = "photo-q20", "photo-q60", "photo-q100", "gray-q50", "dot-q50", "cutout-q50"
@@ -81,21 +83,21 @@ def make_adaptive(photo: Image.Image) -> None:
     (ADAPTIVE / "codes.txt").write_text(digest(codes_of(data, model)) + "\n")
 
 
-def make_filtered(photo: Image.Image) -> None:
-    """A file whose picture has a filter, and what that is."""
-    if FILTERED.exists():
+def make_filtered(folder: Path, photo: Image.Image, terms: int, spread: float) -> None:
+    """A file whose picture has a filter, and what that is: kernels of some terms."""
+    if folder.exists():
         return
-    FILTERED.mkdir()
+    folder.mkdir()
     rng = np.random.default_rng(0)
     weights = rng.integers(2**16, 2**27, (4, 15)).astype(np.int32)
     weights[:, 7] = 2**28
     filters: dict[str, NDArray[Any]] = {
-        "wiener.kernels": rng.normal(0, 0.01, (4, 3, 53)).astype(np.float16),
+        "wiener.kernels": rng.normal(0, spread, (4, 3, terms)).astype(np.float16),
         "wiener.steps": np.linspace(1, 0.5, 129, dtype=np.float32),
         "wiener.weights": weights,
     }
-    save_file(filters, FILTERED / "filters.safetensors")
-    write(FILTERED, "photo-q60", photo, with_filters())
+    save_file(filters, folder / "filters.safetensors")
+    write(folder, "photo-q60", photo, with_filters(folder))
 
 
 def main() -> None:
@@ -114,8 +116,10 @@ def main() -> None:
             continue
         data = write(HERE, name, sources[name.split("-")[0]], model)
         digests[name] = digest(codes_of(data, model))
-    make_filtered(sources["photo"].crop((40, 20, 90, 60)))
-    make_graded(sources["photo"].crop((40, 20, 90, 60)))
+    small = sources["photo"].crop((40, 20, 90, 60))
+    make_filtered(FILTERED, small, PLAIN_TERMS, 0.01)
+    make_filtered(TONED, small, TERMS, 0.003)
+    make_graded(small)
     make_adaptive(sources["photo"])
     (HERE / "codes.json").write_text(json.dumps(digests, indent=1) + "\n")
 

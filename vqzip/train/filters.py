@@ -35,7 +35,7 @@ class FilterConfig:
     """Middles of photos, each at a level of its own."""
     side: int = 768
     """Of those, at most."""
-    kernels: int = 96
+    kernels: int = 160
     largest: int = 31
     """Coefficient."""
     worth: float = 100.0
