@@ -4,8 +4,8 @@ One decoder serves all pictures, and what it leaves over is much the same all ov
 tint, colours that follow the brightness more or less than it thinks, edges that are a little soft.
 So the encoder decodes the picture, or parts of it, and sends the filter that takes away most of
 that, as video codecs do (Tsai et al. 2013, "Adaptive Loop Filtering for Video Coding").  It has
-products of colours in it, too, for tints that depend on the colour (a Volterra filter), and is a
-combination of a few dozen learned kernels (`train/filters.py`).
+products of colours and details in it, too, for tints and edges that depend on the colour (a
+Volterra filter), and is a combination of learned kernels (`train/filters.py`).
 """
 
 from __future__ import annotations
