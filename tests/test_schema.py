@@ -100,6 +100,23 @@ def test_wrong_tensors(
     assert_refused(tensors | {name: change(tensors[name])}, config, message)
 
 
+def filters_of(terms: int) -> Tensors:
+    """Those of four kernels of some terms."""
+    return {
+        "wiener.kernels": np.ones((4, 3, terms), np.float16),
+        "wiener.steps": np.ones(129, np.float32),
+        "wiener.weights": np.full((4, 7), 2**28, np.int32),
+    }
+
+
+@pytest.mark.parametrize("terms", schema.TERMS)
+def test_filters_are_of_the_first_terms_or_of_all(
+    golden: tuple[Tensors, dict[str, Any]], terms: int
+) -> None:
+    tensors, config = golden
+    check_tensors(tensors | filters_of(terms), config)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -125,14 +142,8 @@ def test_wrong_filters(
     message: str,
 ) -> None:
     tensors, config = golden
-    filters: Tensors = {
-        "wiener.kernels": np.ones((4, 3, schema.TERMS[-1]), np.float16),
-        "wiener.steps": np.ones(129, np.float32),
-        "wiener.weights": np.full((4, 7), 2**28, np.int32),
-    }
+    filters = filters_of(schema.TERMS[-1])
     check_tensors(tensors | filters, config)
-    plain = {"wiener.kernels": filters["wiener.kernels"][:, :, : schema.TERMS[0]]}
-    check_tensors(tensors | filters | plain, config)
     key = f"wiener.{name}"
     assert_refused(tensors | filters | {key: change(filters[key])}, config, message)
 

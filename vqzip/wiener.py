@@ -23,7 +23,6 @@ from vqzip import native, structures
 from vqzip.coder import TOTAL, Decoder, Sink, frequencies
 from vqzip.entropy import EXP2_BITS
 from vqzip.integer import Doubles, Floats
-from vqzip.structures import address
 
 Coefficients = NDArray[np.int32]
 
@@ -37,6 +36,8 @@ TAPS = tuple(
     if (dy, dx) > (0, 0) and dy + abs(dx) <= REACH
 )
 """Pixels of a diamond, one of each pair that lies opposite: (rows down, columns right)."""
+
+_NEIGHBOURS = tuple(np.array(TAPS).T.copy())  # rows down and columns right, for the compiled loop
 
 SPACING = 3
 """Of the rows and columns that filters are found from: neighbours tell much the same.
@@ -256,14 +257,11 @@ class FilterBank:
         weights = self.weights_of(coefficients, level)
         if native.library() is None or image.requires_grad:
             return _filtered(image, weights)
-        source, result = image.contiguous(), image.contiguous().clone()
-        arrays = (address(x.numpy()) for x in (source, result))
-        where = tuple(np.ascontiguousarray(x) for x in np.array(TAPS).T)
-        filter_ = structures.Filter(*weights, *where)
-        first, last = arrays
-        native.call(
-            "vqzip_filter", filter_.pointer, first, *image.shape[2:], last, torch.get_num_threads()
-        )
+        source = image.contiguous()
+        result = source.clone()
+        filter_ = structures.Filter(*weights, *_NEIGHBOURS)
+        before, after, threads = source.data_ptr(), result.data_ptr(), torch.get_num_threads()
+        native.call("vqzip_filter", filter_.pointer, before, *image.shape[2:], after, threads)
         return result
 
     def fit(self, found: Statistics, level: int, worth: float) -> Coefficients | None:
