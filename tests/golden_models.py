@@ -13,7 +13,8 @@ from vqzip.container import unpack as unpack_container
 from vqzip.store import assemble, fingerprint, load_tensors
 
 GOLDEN = Path(__file__).parent / "golden"
-FILTERED, TONED = GOLDEN / "filtered", GOLDEN / "toned"  # by the first terms, and by all of them
+FILTERED, TONED = GOLDEN / "filtered", GOLDEN / "toned"  # by the first terms, and by more of them
+EDGED = GOLDEN / "edged"  # by all of them
 GRADED, ADAPTIVE = GOLDEN / "graded", GOLDEN / "adaptive"
 
 

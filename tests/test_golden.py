@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from golden_models import (
     ADAPTIVE,
+    EDGED,
     FILTERED,
     GOLDEN,
     GRADED,
@@ -97,14 +98,23 @@ def test_filters_and_filtered_pixels_are_the_same(filtering: CodecModel) -> None
     assert codes.filter.tolist() == [-7, -1, 4, -7]
 
 
-def test_filters_of_all_terms_give_the_same_pixels(model: CodecModel) -> None:
+@pytest.mark.parametrize(
+    ("folder", "fingerprint", "coefficients"),
+    [
+        (TONED, "382f31c876c04258", [-7, -3, -4, -2]),
+        (EDGED, "a95bb329d1cf0803", [0, -2, 2, 4]),
+    ],
+)
+def test_filters_of_more_terms_give_the_same_pixels(
+    model: CodecModel, folder: Path, fingerprint: str, coefficients: list[int]
+) -> None:
     """And others than without one, from the same codes."""
-    toning = with_filters(TONED)
-    assert toning.fingerprint.hex() == "382f31c876c04258"
-    data, expected = decoded_as_ever(TONED / "photo-q60", toning)
-    codes = codes_of(data, toning)
+    more = with_filters(folder)
+    assert more.fingerprint.hex() == fingerprint
+    data, expected = decoded_as_ever(folder / "photo-q60", more)
+    codes = codes_of(data, more)
     assert codes.filter is not None
-    assert codes.filter.tolist() == [-7, -3, -4, -2]
+    assert codes.filter.tolist() == coefficients
     header = unpack_container(data).header
     plain = synthesise(model, codes, header.width, header.height, header.level)
     assert np.abs(plain.astype(np.int16) - expected).max() > 5

@@ -123,7 +123,7 @@ def test_filters_are_of_the_first_terms_or_of_all(
         ("weights", lambda t: t[:, :6], "wiener.weights are 4 rows of 6"),
         ("weights", lambda t: t[:0], "wiener.weights are 0 rows of 7"),
         ("weights", lambda t: t.repeat(65, 0), "wiener.weights are 260 rows of 7"),
-        ("weights", lambda t: t.repeat(2, 0), "wiener.kernels is not float16 of shape [8, 3, 84]"),
+        ("weights", lambda t: t.repeat(2, 0), "wiener.kernels is not float16 of shape [8, 3, 188]"),
         ("weights", lambda t: t - 2**28, "wiener.weights are not 1 to 268435456 in each row"),
         ("weights", lambda t: t // 2, "wiener.weights are not 1 to 268435456 in each row"),
         ("weights", lambda t: t * 2, "wiener.weights are not 1 to 268435456 in each row"),
@@ -131,7 +131,7 @@ def test_filters_are_of_the_first_terms_or_of_all(
         ("steps", lambda t: -t, "wiener.steps are not all above 0 and below 65536"),
         ("steps", lambda t: t * np.float32(np.nan), "wiener.steps is not finite"),
         ("kernels", lambda t: t[:, :, :52], "wiener.kernels are of 52 terms"),
-        ("kernels", lambda t: t[:3], "wiener.kernels is not float16 of shape [4, 3, 84]"),
+        ("kernels", lambda t: t[:3], "wiener.kernels is not float16 of shape [4, 3, 188]"),
         ("kernels", lambda t: t * np.float16(np.inf), "wiener.kernels is not finite"),
     ],
 )

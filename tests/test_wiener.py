@@ -24,6 +24,7 @@ from vqzip.wiener import (
     SPACING,
     TAPS,
     TERMS,
+    TONED_TERMS,
     FilterBank,
     Statistics,
     of_all_terms,
@@ -42,6 +43,7 @@ def bank_of(kernels: int = KERNELS, seed: int = 0) -> FilterBank:
     weights[:, LARGEST] = 2**28
     drawn = rng.normal(0, 0.02, (kernels, 3, TERMS))
     drawn[:, :, PLAIN_TERMS:] *= 0.1  # for some of them are one in grey
+    drawn[:, :, TONED_TERMS:] *= 0.5
     made = drawn.astype(np.float16).astype(np.float32)
     return FilterBank(made, np.linspace(1, 0.5, 129, dtype=np.float32), weights)
 
@@ -85,6 +87,17 @@ def products_of(r: Tensor, g: Tensor, b: Tensor, x: Tensor, y: Tensor, z: Tensor
     return [*plain, *(pair * d for pair in pairs), *mixed, *tones, chebyshev(6, m), *sharp]
 
 
+def edges_of(pairs: list[tuple[Tensor, Tensor]], products: list[Tensor]) -> list[Tensor]:
+    """Terms of differences to pairs of neighbours, and of products, as FORMAT.md lists them."""
+    limited = [x.clamp(-1 / 32, 1 / 32) + y.clamp(-1 / 32, 1 / 32) for x, y in pairs]
+    sizes = [abs(x.mean()) + abs(y.mean()) for x, y in pairs]
+    a = torch.stack(sizes).mean()
+    s = a / (a + 1 / 16)
+    differences = [x.mean() + y.mean() for x, y in pairs]
+    shared = [s * term for term in (*products, *differences)]
+    return [*limited, *(term[None] for term in (*sizes, *shared))]
+
+
 def corrected(bank: FilterBank, x: Tensor, coefficients: list[int], level: int) -> Tensor:
     """A filtered image as FORMAT.md says it, pixel by pixel."""
     f = np.tensordot(np.array(coefficients) * bank.steps[level].astype(float), bank.kernels, 1)
@@ -94,17 +107,19 @@ def corrected(bank: FilterBank, x: Tensor, coefficients: list[int], level: int) 
     for i in range(3, x.shape[1] - 3):
         for j in range(3, x.shape[2] - 3):
             here = image[:, i, j]
-            around = [image[:, i + a, j + b] + image[:, i - a, j - b] - 2 * here for a, b in pairs]
+            ends = [(image[:, i + a, j + b], image[:, i - a, j - b]) for a, b in pairs]
+            both = [(one - here, other - here) for one, other in ends]
+            around = [one + other for one, other in both]
             details = torch.stack(around).sum(0) / 24
-            r, g, b = here - 0.5
-            products = torch.stack(products_of(r, g, b, *details))
-            terms = torch.cat([torch.tensor([0.125]), here - 0.5, *around, products])
+            products = products_of(*(here - 0.5), *details)
+            linear = [torch.tensor([0.125]), here - 0.5, *around]
+            terms = torch.cat([*linear, torch.stack(products), *edges_of(both, products)])
             out[:, i, j] += torch.from_numpy(f) @ terms
     return out
 
 
 def test_there_are_as_many_terms_as_the_format_says() -> None:
-    assert schema.TERMS == (PLAIN_TERMS, TERMS) == (53, 84)
+    assert schema.TERMS == (PLAIN_TERMS, TONED_TERMS, TERMS) == (53, 84, 188)
     assert len(TAPS) == 12
 
 
@@ -138,11 +153,12 @@ def test_a_filter_of_an_image_with_gradients_passes_them_on(bank: FilterBank) ->
     assert change == pytest.approx(float((slope * step).sum()), rel=1e-3)
 
 
-def test_kernels_of_the_first_terms_leave_the_others_out(bank: FilterBank) -> None:
-    found = of_all_terms(bank.kernels[:, :, :PLAIN_TERMS])
+@pytest.mark.parametrize("terms", [PLAIN_TERMS, TONED_TERMS])
+def test_kernels_of_the_first_terms_leave_the_others_out(bank: FilterBank, terms: int) -> None:
+    found = of_all_terms(bank.kernels[:, :, :terms])
     assert found.shape == bank.kernels.shape
-    assert np.array_equal(found[:, :, :PLAIN_TERMS], bank.kernels[:, :, :PLAIN_TERMS])
-    assert not found[:, :, PLAIN_TERMS:].any()
+    assert np.array_equal(found[:, :, :terms], bank.kernels[:, :, :terms])
+    assert not found[:, :, terms:].any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 100), (100, 6), (1, 1)])

@@ -5,13 +5,18 @@
 #include "products.h"
 
 enum { STRIP = 64, COLOURS = 3, REACH = 3, TAPS = 12, PRODUCTS = 44 };
+/* Terms that are not linear, one after the other. */
+enum { LIMITED = PRODUCTS, SIZES = LIMITED + TAPS * COLOURS, SHARED = SIZES + TAPS };
+enum { DIFFERENCES = SHARED + PRODUCTS, NONLINEAR = DIFFERENCES + TAPS };
+
+static const float LIMIT = 1.0f / 32, QUIET = 1.0f / 16;
 
 /* Weights of each output colour. */
 typedef struct {
     const float *bias;         /* (COLOURS) */
     const float *centre;       /* (COLOURS, COLOURS), of the pixel's own colours */
     const float *taps;         /* (COLOURS, TAPS, COLOURS), of pairs of neighbours */
-    const float *products;     /* (COLOURS, PRODUCTS) */
+    const float *others;       /* (COLOURS, NONLINEAR) */
     const int64_t *down, *across; /* (TAPS), where the second of a pair is */
 } Filter;
 
@@ -60,11 +65,51 @@ INLINE void make_products(const strip *x, const strip *detail, int64_t n, strip 
     }
 }
 
+INLINE float clipped(float x)
+{
+    const float below = x < LIMIT ? x : LIMIT;
+    return below > -LIMIT ? below : -LIMIT;
+}
+
+/* What is not linear of `n` pixels of a row, in the order of wiener.terms. */
+INLINE void make_terms(const Filter *f, const float *image, int64_t plane, int64_t width, int64_t n,
+                       const strip *x, const strip *detail, strip *out)
+{
+    strip activity = {0};
+    for (int t = 0; t < TAPS; t++) {
+        const int64_t off = f->down[t] * width + f->across[t];
+        strip one = {0}, other = {0};
+        for (int j = 0; j < COLOURS; j++) {
+            const float *here = image + j * plane;
+            for (int64_t i = 0; i < n; i++) {
+                const float a = here[i + off] - here[i], b = here[i - off] - here[i];
+                out[LIMITED + COLOURS * t + j][i] = clipped(a) + clipped(b);
+                one[i] += a;
+                other[i] += b;
+            }
+        }
+        for (int64_t i = 0; i < n; i++) {
+            out[SIZES + t][i] = (fabsf(one[i]) + fabsf(other[i])) / COLOURS;
+            out[DIFFERENCES + t][i] = (one[i] + other[i]) / COLOURS;
+            activity[i] += out[SIZES + t][i];
+        }
+    }
+    make_products(x, detail, n, out);
+    for (int64_t i = 0; i < n; i++)
+        activity[i] = activity[i] / (activity[i] + TAPS * QUIET);
+    for (int k = 0; k < PRODUCTS; k++)
+        for (int64_t i = 0; i < n; i++)
+            out[SHARED + k][i] = activity[i] * out[k][i];
+    for (int t = 0; t < TAPS; t++)
+        for (int64_t i = 0; i < n; i++)
+            out[DIFFERENCES + t][i] *= activity[i];
+}
+
 /* Some pixels of a row, all of whose neighbours there are; planes of the image are `plane` apart. */
 INLINE void filter_strip(const Filter *f, const float *image, int64_t plane, int64_t width, int64_t n,
                          float *out)
 {
-    strip around[TAPS][COLOURS], x[COLOURS], detail[COLOURS], products[PRODUCTS], sums[COLOURS];
+    strip around[TAPS][COLOURS], x[COLOURS], detail[COLOURS], others[NONLINEAR], sums[COLOURS];
     for (int j = 0; j < COLOURS; j++) {
         const float *here = image + j * plane;
         for (int64_t i = 0; i < n; i++)
@@ -81,7 +126,7 @@ INLINE void filter_strip(const Filter *f, const float *image, int64_t plane, int
             detail[j][i] = detail[j][i] / (2 * TAPS) - here[i];
         }
     }
-    make_products(x, detail, n, products);
+    make_terms(f, image, plane, width, n, x, detail, others);
     for (int c = 0; c < COLOURS; c++) {
         for (int64_t i = 0; i < n; i++)
             sums[c][i] = f->bias[c];
@@ -92,9 +137,9 @@ INLINE void filter_strip(const Filter *f, const float *image, int64_t plane, int
             for (int j = 0; j < COLOURS; j++)
                 for (int64_t i = 0; i < n; i++)
                     sums[c][i] += f->taps[(c * TAPS + t) * COLOURS + j] * around[t][j][i];
-        for (int p = 0; p < PRODUCTS; p++)
+        for (int p = 0; p < NONLINEAR; p++)
             for (int64_t i = 0; i < n; i++)
-                sums[c][i] += f->products[c * PRODUCTS + p] * products[p][i];
+                sums[c][i] += f->others[c * NONLINEAR + p] * others[p][i];
     }
     for (int c = 0; c < COLOURS; c++)
         memcpy(out + c * plane, sums[c], (size_t)n * sizeof(float));

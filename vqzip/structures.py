@@ -62,7 +62,7 @@ class Filter(Kept):
     """A picture's own filter: weights of each output colour, and where neighbours are."""
 
     _fields_ = tuple(
-        (name, c_void_p) for name in ("bias", "centre", "taps", "products", "down", "across")
+        (name, c_void_p) for name in ("bias", "centre", "taps", "others", "down", "across")
     )
 
 

@@ -5,7 +5,9 @@ tint, colours that follow the brightness more or less than it thinks, edges that
 So the encoder decodes the picture, or parts of it, and sends the filter that takes away most of
 that, as video codecs do (Tsai et al. 2013, "Adaptive Loop Filtering for Video Coding").  It has
 products of colours and details in it, too, for tints and edges that depend on the colour (a
-Volterra filter), and is a combination of learned kernels (`train/filters.py`).
+Volterra filter), differences to neighbours that are clipped, so that edges do not count as much as
+what is flat (Taquet et al. 2019, "Non-linear adaptive loop filter"), and all of that by how much
+goes on around the pixel.  It is a combination of learned kernels (`train/filters.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vqzip import native, structures
 from vqzip.coder import TOTAL, Decoder, Sink, frequencies
@@ -66,11 +69,23 @@ PRODUCTS = PLAIN_PRODUCTS + len(PAIRS) + len(MIXED) + 4 + 4 + 1 + 3 + 3 + 4
 LINEAR = 1 + 3 + 3 * len(TAPS)
 """Terms that are no products."""
 
-TERMS = LINEAR + PRODUCTS
+NONLINEAR = PRODUCTS + 3 * len(TAPS) + len(TAPS) + PRODUCTS + len(TAPS)
+"""All others."""
+
+TERMS = LINEAR + NONLINEAR
 """What a filter is linear in; `terms` says what that is."""
 
-PLAIN_TERMS = LINEAR + PLAIN_PRODUCTS
+PLAIN_TERMS, TONED_TERMS = LINEAR + PLAIN_PRODUCTS, LINEAR + PRODUCTS
 """Those that older models' filters have, the first ones."""
+
+LIMIT = 1 / 32
+"""Of differences that are clipped."""
+
+QUIET = 1 / 16
+"""How much goes on around a pixel where half of what counts by that does."""
+
+STRIP = 32
+"""Rows that are filtered at once without the compiled loop."""
 
 SWEEPS = 8
 """How often the choice of all coefficients is gone through, at most."""
@@ -81,29 +96,38 @@ def of_all_terms(kernels: Floats) -> Floats:
     return np.pad(kernels, ((0, 0), (0, 0), (0, TERMS - kernels.shape[2])))
 
 
-def terms(image: Tensor) -> Tensor:
-    """What filters are linear in, (TERMS, n), of every third inner pixel of an image (3, H, W).
+def terms(image: Tensor, spacing: int = SPACING) -> Tensor:
+    """What filters are linear in, (TERMS, h, w), of some inner pixels of an image (3, H, W).
 
     The constant; each colour less 0.5; for each tap, each colour's two neighbours less twice
-    itself; and what `_products` gives, a detail being the mean of neighbours less the pixel.
+    itself; what `_products` gives, a detail being the mean of neighbours less the pixel.
+
+    Then, for each tap, each colour's two differences to the pixel, clipped, and both sizes of those
+    in brightness; and, times a share that grows with the mean of these, the products, and for each
+    tap the differences in brightness.
     """
     _, height, width = image.shape
 
     def shifted(dy: int, dx: int) -> Tensor:
         y, x = REACH + dy, REACH + dx
         rows, columns = height - 2 * REACH + y, width - 2 * REACH + x
-        return image[:, y:rows:SPACING, x:columns:SPACING]
+        return image[:, y:rows:spacing, x:columns:spacing]
 
     here = shifted(0, 0)
-    found = torch.empty(TERMS, *here.shape[1:])
-    constant, colours, taps, more = torch.split(found, [1, 3, 3 * len(TAPS), PRODUCTS])
-    constant.fill_(OFFSET)
-    torch.sub(here, 0.5, out=colours)
-    for tap, (dy, dx) in zip(torch.split(taps, 3), TAPS, strict=True):
-        torch.add(shifted(dy, dx), shifted(-dy, -dx), out=tap).sub_(here, alpha=2)
-    details = taps.view(len(TAPS), 3, *here.shape[1:]).mean(0) / 2
-    torch.cat(_products(colours, details), out=more)
-    return found.flatten(1)
+    taps, limited, sizes, differences = [], [], [], []
+    for dy, dx in TAPS:
+        one, other = shifted(dy, dx) - here, shifted(-dy, -dx) - here
+        taps.append(one + other)
+        limited.append(one.clamp(-LIMIT, LIMIT) + other.clamp(-LIMIT, LIMIT))
+        sizes.append(one.mean(0).abs() + other.mean(0).abs())
+        differences.append(taps[-1].mean(0))
+    colours, details = here - 0.5, torch.stack(taps).mean(0) / 2
+    products = torch.cat(_products(colours, details))
+    activity = torch.stack(sizes).mean(0)
+    share = activity / (activity + QUIET)
+    constant = torch.full_like(here[:1], OFFSET)
+    flat = [torch.stack(sizes), share * products, share * torch.stack(differences)]
+    return torch.cat([constant, colours, *taps, products, *limited, *flat])
 
 
 def _products(colours: Tensor, details: Tensor) -> list[Tensor]:
@@ -139,24 +163,22 @@ def _products(colours: Tensor, details: Tensor) -> list[Tensor]:
     ]
 
 
-def _filtered(image: Tensor, weights: tuple[Floats, ...]) -> Tensor:
-    """What `FilterBank.filtered` does, with PyTorch: slower, but with gradients."""
-    bias, centre, taps, products = map(torch.from_numpy, weights)
-    height, width = image.shape[2:]
-    kernel = torch.zeros(6, 3, 2 * REACH + 1, 2 * REACH + 1)  # the last outputs are details
-    kernel[:3, :, REACH, REACH], kernel[3:, :, REACH, REACH] = centre, -torch.eye(3)
-    for k, (dy, dx) in enumerate(TAPS):
-        outputs = torch.cat([taps[:, k], torch.eye(3) / (2 * len(TAPS))])
-        kernel[:, :, REACH + dy, REACH + dx] = outputs
-        kernel[:, :, REACH - dy, REACH - dx] = outputs
-    linear, details = torch.split(F.conv2d(image, kernel, F.pad(bias, (0, 3)))[0], 3)
-    inner = image[0, :, REACH : height - REACH, REACH : width - REACH]
-    more = torch.cat(_products(inner - 0.5, details))
-    result = image.clone()
-    result[0, :, REACH : height - REACH, REACH : width - REACH] = linear + torch.einsum(
-        "ct,thw->chw", products, more
-    )
-    return result
+def _filtered(image: Tensor, weights: Floats) -> Tensor:
+    """What `FilterBank.filtered` does, with PyTorch: slower, but with gradients.
+
+    Weights are (3, TERMS).  Terms of some rows are made at once, and again for gradients.
+    """
+    factors = torch.from_numpy(weights)
+
+    def correction(rows: Tensor) -> Tensor:
+        return torch.einsum("ct,thw->chw", factors, terms(rows, 1))
+
+    height = image.shape[2]
+    strips = []
+    for top in range(0, height - 2 * REACH, STRIP):
+        rows = image[0, :, top : min(top + STRIP + 2 * REACH, height)]
+        strips.append(checkpoint(correction, rows, use_reentrant=False, preserve_rng_state=False))
+    return image + F.pad(torch.cat(strips, 1), (REACH,) * 4)
 
 
 @dataclass(frozen=True)
@@ -179,7 +201,7 @@ class Statistics:
         _, height, width = original.shape
         if min(height, width) <= 2 * REACH:
             return cls(np.zeros((TERMS, TERMS)), np.zeros((TERMS, 3)), 0)
-        x = terms(decoded)
+        x = terms(decoded).flatten(1)
         rows, columns = (slice(REACH, size - REACH, SPACING) for size in (height, width))
         lacking = (original[:, rows, columns] - decoded[:, rows, columns]).flatten(1)
         squares, wanted = (sums.double().numpy() for sums in (x @ x.T, x @ lacking.T))
@@ -192,6 +214,19 @@ class Statistics:
         products = sum(part.products * (part.count / count) for part in parts)
         wanted = sum(part.wanted * (part.count / count) for part in parts)
         return cls(np.asarray(products), np.asarray(wanted), count)
+
+
+def _of_pixels(weights: Floats) -> tuple[Floats, ...]:
+    """Weights of terms (3, TERMS) as bias (3,) and weights of what the compiled loop has.
+
+    That is a pixel's colours (3, 3), sums of pairs of neighbours (3, taps, 3), and all other terms
+    (3, NONLINEAR).
+    """
+    constant, colours, taps, others = np.split(weights, [1, 4, LINEAR], 1)
+    taps = taps.reshape(3, len(TAPS), 3)
+    bias = OFFSET * constant[:, 0] - 0.5 * colours.sum(1)
+    centre = np.eye(3, dtype=np.float32) + colours - 2 * taps.sum(1)
+    return tuple(np.ascontiguousarray(x, np.float32) for x in (bias, centre, taps, others))
 
 
 @dataclass(frozen=True)
@@ -233,19 +268,11 @@ class FilterBank:
         found: Coefficients = decoder.get(self.weights) - np.int32(self.largest)
         return found
 
-    def weights_of(self, coefficients: Coefficients, level: int) -> tuple[Floats, ...]:
-        """Bias (3,) of a filter, and what it makes each colour of.
-
-        That is the pixel's colours (3, 3), sums of pairs of neighbours (3, taps, 3), and products
-        (3, PRODUCTS).
-        """
+    def weights_of(self, coefficients: Coefficients, level: int) -> Floats:
+        """Those of terms in a filter (3, TERMS)."""
         scaled = (coefficients * self.steps[level])[:, None, None]
         sums: Floats = (self.kernels * scaled).sum(0).astype(np.float32)
-        constant, colours, taps, products = np.split(sums, [1, 4, LINEAR], 1)
-        taps = taps.reshape(3, len(TAPS), 3)
-        bias = OFFSET * constant[:, 0] - 0.5 * colours.sum(1)
-        centre = np.eye(3, dtype=np.float32) + colours - 2 * taps.sum(1)
-        return tuple(np.ascontiguousarray(x, np.float32) for x in (bias, centre, taps, products))
+        return sums
 
     def filtered(self, image: Tensor, coefficients: Coefficients, level: int) -> Tensor:
         """Of an image (1, 3, H, W) in [0, 1]; what comes out may be beyond.
@@ -259,7 +286,7 @@ class FilterBank:
             return _filtered(image, weights)
         source = image.contiguous()
         result = source.clone()
-        filter_ = structures.Filter(*weights, *_NEIGHBOURS)
+        filter_ = structures.Filter(*_of_pixels(weights), *_NEIGHBOURS)
         before, after, threads = source.data_ptr(), result.data_ptr(), torch.get_num_threads()
         native.call("vqzip_filter", filter_.pointer, before, *image.shape[2:], after, threads)
         return result

@@ -15,6 +15,7 @@ import numpy as np
 import profiles
 from golden_models import (
     ADAPTIVE,
+    EDGED,
     FILTERED,
     GRADED,
     TONED,
@@ -33,7 +34,7 @@ from vqzip.codec import CodecModel
 from vqzip.image import to_bytes
 from vqzip.metadata import Metadata
 from vqzip.store import load_model
-from vqzip.wiener import PLAIN_TERMS, TERMS
+from vqzip.wiener import PLAIN_TERMS, TERMS, TONED_TERMS
 
 HERE = Path(__file__).parent
 PICTURES = "photo-q20", "photo-q60", "photo-q100", "gray-q50", "dot-q50", "cutout-q50"
@@ -118,7 +119,8 @@ def main() -> None:
         digests[name] = digest(codes_of(data, model))
     small = sources["photo"].crop((40, 20, 90, 60))
     make_filtered(FILTERED, small, PLAIN_TERMS, 0.01)
-    make_filtered(TONED, small, TERMS, 0.003)
+    make_filtered(TONED, small, TONED_TERMS, 0.003)
+    make_filtered(EDGED, small, TERMS, 0.002)
     make_graded(small)
     make_adaptive(sources["photo"])
     (HERE / "codes.json").write_text(json.dumps(digests, indent=1) + "\n")

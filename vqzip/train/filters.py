@@ -31,14 +31,14 @@ SMALLEST = 1e-9
 class FilterConfig:
     """What filters are made of and learned from; no pictures leave a model without them."""
 
-    pictures: int = 320
+    pictures: int = 960
     """Middles of photos, each at a level of its own."""
     side: int = 768
     """Of those, at most."""
-    kernels: int = 160
-    largest: int = 31
+    kernels: int = 256
+    largest: int = 47
     """Coefficient."""
-    worth: float = 100.0
+    worth: float = 40.0
     """Bits that a kernel with a coefficient of one is worth in a typical picture, if it helps."""
     pixels: int = 400_000
     """Of a typical picture."""
