@@ -11,6 +11,7 @@ from vqzip.codec import CodecModel, worth
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import Doubles
 from vqzip.schema import check_tensors
+from vqzip.terms import TERMS
 from vqzip.train.filters import (
     FilterConfig,
     Sample,
@@ -21,7 +22,7 @@ from vqzip.train.filters import (
     learn_filters,
     learn_kernels,
 )
-from vqzip.wiener import TERMS, FilterBank, Statistics
+from vqzip.wiener import FilterBank, Statistics
 
 pytest_plugins = ["tiny_fixtures"]
 

@@ -17,8 +17,9 @@ from vqzip.codec import CodecModel
 from vqzip.coder import Counter
 from vqzip.glance import Glance, kernels
 from vqzip.latents import Search
+from vqzip.terms import SPACING
 from vqzip.vqvae import Transform, TransformConfig
-from vqzip.wiener import SPACING, FilterBank, Statistics
+from vqzip.wiener import FilterBank, Statistics
 
 pytest_plugins = ["tiny_fixtures"]
 

@@ -8,27 +8,27 @@ import reference_stream
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from test_codec import SIZES, any_codes, assert_equal, use_threads
 from tiny_model import picture
 from torch import Tensor
 
-from vqzip import bands, codec, encoding, native, schema, store, wiener, windows
+from vqzip import bands, codec, encoding, native, schema, store, windows
 from vqzip.bands import Band
 from vqzip.codec import CodecModel
 from vqzip.coder import Counter, Decoder, Encoder
-from vqzip.integer import Tensors
+from vqzip.integer import Doubles, Tensors
 from vqzip.latents import Search
-from vqzip.wiener import (
+from vqzip.terms import (
     PLAIN_TERMS,
     REACH,
     SPACING,
     TAPS,
     TERMS,
     TONED_TERMS,
-    FilterBank,
-    Statistics,
     of_all_terms,
 )
+from vqzip.wiener import FilterBank, Statistics
 from vqzip.windows import Window
 
 pytest_plugins = ["tiny_fixtures"]
@@ -207,6 +207,31 @@ def test_the_filter_that_a_picture_was_made_with_is_found(bank: FilterBank, seed
     assert found is not None
     assert found.dtype == np.int32
     assert found.tolist() == coefficients.tolist()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("worth", [1e3, 1e5])
+def test_no_other_filter_costs_a_bit_less(seed: int, worth: float) -> None:
+    """Kernels of a few that are all but the same: rounding the best real numbers fails."""
+    rng, bank = np.random.default_rng(seed), bank_of(3, seed)
+    mixed = np.array([[1, 0, 0], [0.9, 0.3, 0], [0.8, -0.3, 0.3]]) @ bank.kernels.reshape(3, -1)
+    bank = replace(bank, kernels=mixed.reshape(bank.kernels.shape).astype(np.float32))
+    x, drawn = image(40, 40, seed), rng.integers(-LARGEST, LARGEST + 1, 3)
+    wanted = bank.filtered(x[None], drawn.astype(np.int32), 30)[0] + 0.1 * image(40, 40, seed + 100)
+    statistics = Statistics.of(x, wanted)
+
+    scaled = bank.kernels * bank.steps[30].astype(float)
+    squares = np.einsum("kct,tu,lcu->kl", scaled, statistics.products, scaled, optimize=True)
+    gains = np.einsum("kct,tc->k", scaled, statistics.wanted)
+
+    def costs(coefficients: NDArray[np.int32]) -> Doubles:
+        errors = ((coefficients @ squares - 2 * gains) * coefficients).sum(-1)
+        return np.asarray(worth * errors + bank.bits[range(3), coefficients + LARGEST].sum(-1))
+
+    every = np.stack(np.meshgrid(*[np.arange(-LARGEST, LARGEST + 1)] * 3), -1).reshape(-1, 3)
+    found = bank.fit(statistics, 30, worth)
+    assert found is not None
+    assert costs(found) < costs(every.astype(np.int32)).min() + 1  # bit
 
 
 def test_a_filter_that_is_not_worth_its_bits_is_none(bank: FilterBank) -> None:
@@ -409,7 +434,7 @@ def test_nothing_is_compared_beyond_a_picture() -> None:
     window = Window(Band(0, 2, 0, 2), Band(1, 2, 0, 2))
     image = torch.arange(3 * 32 * 32).view(3, 32, 32) / 5000
     pixels = (np.arange(20 * 30 * 3) % 251).astype(np.uint8).reshape(20, 30, 3)
-    found, original = window.compared(image, pixels, wiener.REACH)
+    found, original = window.compared(image, pixels, REACH)
     assert torch.equal(found, image[:, :20, 13:30])
     assert torch.equal(
         (original * 255).round().permute(1, 2, 0).byte(), torch.from_numpy(pixels[:, 13:])

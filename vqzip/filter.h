@@ -22,7 +22,7 @@ typedef struct {
 
 typedef float strip[STRIP];
 
-/* What products are, in the order of wiener._products: `x` are colours, `detail` theirs. */
+/* What products are, in the order of terms._products: `x` are colours, `detail` theirs. */
 INLINE void make_products(const strip *x, const strip *detail, int64_t n, strip *out)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -71,7 +71,7 @@ INLINE float clipped(float x)
     return below > -LIMIT ? below : -LIMIT;
 }
 
-/* What is not linear of `n` pixels of a row, in the order of wiener.terms. */
+/* What is not linear of `n` pixels of a row, in the order of terms.terms. */
 INLINE void make_terms(const Filter *f, const float *image, int64_t plane, int64_t width, int64_t n,
                        const strip *x, const strip *detail, strip *out)
 {

@@ -22,8 +22,9 @@ from torch import Tensor
 from vqzip.aim import Found
 from vqzip.bands import Pixels, Vectors, each_on_one_thread
 from vqzip.integer import Floats
+from vqzip.terms import REACH
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
-from vqzip.wiener import REACH, FilterBank
+from vqzip.wiener import FilterBank
 from vqzip.windows import Seen, Window, find_filter, see
 
 UNIT = 2.0

@@ -23,7 +23,7 @@ MOST_KERNELS = 256
 KERNELS, WEIGHTS, STEPS = "wiener.kernels", "wiener.weights", "wiener.steps"
 LARGEST_WEIGHT = 2**28  # of the coder's, so that it knows what codes take at least
 LARGEST_STEP = 2**16  # so that pixels are finite
-TERMS = 53, 84, 188  # of a filter and a colour: `PLAIN_TERMS`, `TONED_TERMS`, `TERMS` of `wiener`
+TERMS = 53, 84, 188  # of a filter and a colour: `terms.PLAIN_TERMS`, `TONED_TERMS`, `TERMS`
 
 Entry = tuple[str, str, tuple[int, ...]]  # name, type, shape
 

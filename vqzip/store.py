@@ -131,8 +131,9 @@ def assemble(tensors: Tensors, config: dict[str, Any], name: bytes = b"") -> Cod
     from vqzip.codemap import CodeMap
     from vqzip.entropy import CodebookTable
     from vqzip.integer import IntegerPixelCNN, Lift
+    from vqzip.terms import of_all_terms
     from vqzip.vqvae import Transform, TransformConfig
-    from vqzip.wiener import FilterBank, of_all_terms
+    from vqzip.wiener import FilterBank
 
     def code_map(which: str, tile: int) -> CodeMap:
         slices = tuple(config[which]["slices"])

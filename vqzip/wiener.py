@@ -3,11 +3,8 @@
 One decoder serves all pictures, and what it leaves over is much the same all over one of them: a
 tint, colours that follow the brightness more or less than it thinks, edges that are a little soft.
 So the encoder decodes the picture, or parts of it, and sends the filter that takes away most of
-that, as video codecs do (Tsai et al. 2013, "Adaptive Loop Filtering for Video Coding").  It has
-products of colours and details in it, too, for tints and edges that depend on the colour (a
-Volterra filter), differences to neighbours that are clipped, so that edges do not count as much as
-what is flat (Taquet et al. 2019, "Non-linear adaptive loop filter"), and all of that by how much
-goes on around the pixel.  It is a combination of learned kernels (`train/filters.py`).
+that, as video codecs do (Tsai et al. 2013, "Adaptive Loop Filtering for Video Coding").  It is
+linear in many terms (`terms.py`), and a combination of learned kernels (`train/filters.py`).
 """
 
 from __future__ import annotations
@@ -26,141 +23,29 @@ from vqzip import native, structures
 from vqzip.coder import TOTAL, Decoder, Sink, frequencies
 from vqzip.entropy import EXP2_BITS
 from vqzip.integer import Doubles, Floats
+from vqzip.terms import LINEAR, OFFSET, REACH, SPACING, TAPS, TERMS, terms
 
 Coefficients = NDArray[np.int32]
 
-REACH = 3
-"""Pixels that a filter looks up, down, left and right."""
-
-TAPS = tuple(
-    (dy, dx)
-    for dy in range(REACH + 1)
-    for dx in range(-REACH, REACH + 1)
-    if (dy, dx) > (0, 0) and dy + abs(dx) <= REACH
-)
-"""Pixels of a diamond, one of each pair that lies opposite: (rows down, columns right)."""
-
 _NEIGHBOURS = tuple(np.array(TAPS).T.copy())  # rows down and columns right, for the compiled loop
-
-SPACING = 3
-"""Of the rows and columns that filters are found from: neighbours tell much the same.
-
-It is odd, as an even one would see one half alone of what changes from pixel to pixel.
-"""
-
-OFFSET = 1 / 8
-"""What stands for brightness itself, so that coefficients are alike."""
 
 EVEN = np.full((1, 2), 2.0**EXP2_BITS)
 """Weights of whether there is a filter."""
 
-PAIRS = tuple((i, j) for i in range(3) for j in range(i, 3))
-"""Of colours."""
-
-MIXED = tuple((i, j) for i in range(3) for j in range(3) if i != j)
-"""Colours of which one is squared."""
-
-PLAIN_PRODUCTS = len(PAIRS) + 3 + 4
-"""Of colours: of two, of one and the detail, and of three alike."""
-
-PRODUCTS = PLAIN_PRODUCTS + len(PAIRS) + len(MIXED) + 4 + 4 + 1 + 3 + 3 + 4
-"""These and what follows them in `_products`."""
-
-LINEAR = 1 + 3 + 3 * len(TAPS)
-"""Terms that are no products."""
-
-NONLINEAR = PRODUCTS + 3 * len(TAPS) + len(TAPS) + PRODUCTS + len(TAPS)
-"""All others."""
-
-TERMS = LINEAR + NONLINEAR
-"""What a filter is linear in; `terms` says what that is."""
-
-PLAIN_TERMS, TONED_TERMS = LINEAR + PLAIN_PRODUCTS, LINEAR + PRODUCTS
-"""Those that older models' filters have, the first ones."""
-
-LIMIT = 1 / 32
-"""Of differences that are clipped."""
-
-QUIET = 1 / 16
-"""How much goes on around a pixel where half of what counts by that does."""
-
 STRIP = 32
 """Rows that are filtered at once without the compiled loop."""
 
+BEAM = 8
+"""Choices of some coefficients that are gone on with."""
+
+CAUTION = 4.0
+"""How much closer to zero coefficients are taken to be that are not chosen yet."""
+
+SMALLEST = 1e-6
+"""Mean square of a coefficient, at least."""
+
 SWEEPS = 8
-"""How often the choice of all coefficients is gone through, at most."""
-
-
-def of_all_terms(kernels: Floats) -> Floats:
-    """Kernels (K, 3, n) of the first terms as kernels of all of them."""
-    return np.pad(kernels, ((0, 0), (0, 0), (0, TERMS - kernels.shape[2])))
-
-
-def terms(image: Tensor, spacing: int = SPACING) -> Tensor:
-    """What filters are linear in, (TERMS, h, w), of some inner pixels of an image (3, H, W).
-
-    The constant; each colour less 0.5; for each tap, each colour's two neighbours less twice
-    itself; what `_products` gives, a detail being the mean of neighbours less the pixel.
-
-    Then, for each tap, each colour's two differences to the pixel, clipped, and both sizes of those
-    in brightness; and, times a share that grows with the mean of these, the products, and for each
-    tap the differences in brightness.
-    """
-    _, height, width = image.shape
-
-    def shifted(dy: int, dx: int) -> Tensor:
-        y, x = REACH + dy, REACH + dx
-        rows, columns = height - 2 * REACH + y, width - 2 * REACH + x
-        return image[:, y:rows:spacing, x:columns:spacing]
-
-    here = shifted(0, 0)
-    taps, limited, sizes, differences = [], [], [], []
-    for dy, dx in TAPS:
-        one, other = shifted(dy, dx) - here, shifted(-dy, -dx) - here
-        taps.append(one + other)
-        limited.append(one.clamp(-LIMIT, LIMIT) + other.clamp(-LIMIT, LIMIT))
-        sizes.append(one.mean(0).abs() + other.mean(0).abs())
-        differences.append(taps[-1].mean(0))
-    colours, details = here - 0.5, torch.stack(taps).mean(0) / 2
-    products = torch.cat(_products(colours, details))
-    activity = torch.stack(sizes).mean(0)
-    share = activity / (activity + QUIET)
-    constant = torch.full_like(here[:1], OFFSET)
-    flat = [torch.stack(sizes), share * products, share * torch.stack(differences)]
-    return torch.cat([constant, colours, *taps, products, *limited, *flat])
-
-
-def _products(colours: Tensor, details: Tensor) -> list[Tensor]:
-    """Of colours (3, H, W), less 0.5, with each other, and with their details (3, H, W).
-
-    Two colours, a colour and the mean detail, cubes of colours and of their mean, the brightness.
-    Then two colours and the mean detail, a colour and another one's square, and Chebyshev
-    polynomials of twice a colour and brightness: of degrees four, five and, of brightness, six; a
-    colour's own detail times brightness and times the colour; and cubes of four times the details
-    and their mean.
-    """
-    pairs = [colours[i : i + 1] * colours[j : j + 1] for i, j in PAIRS]
-    brightness, detail = (x.mean(0, keepdim=True) for x in (colours, details))
-    tones = torch.cat([colours, brightness])
-    squares = colours * colours
-    mixed = (squares[i : i + 1] * colours[j : j + 1] for i, j in MIXED)
-    degrees = [torch.ones_like(tones), 2 * tones]
-    for _ in range(2, 7):
-        degrees.append(4 * tones * degrees[-1] - degrees[-2])
-    sharp = 4 * torch.cat([details, detail])
-    return [
-        *pairs,
-        colours * detail,
-        tones * tones * tones,
-        *(pair * detail for pair in pairs),
-        *mixed,
-        degrees[4],
-        degrees[5],
-        degrees[6][3:],
-        details * brightness,
-        details * colours,
-        sharp * sharp * sharp,
-    ]
+"""How often the choice of all coefficients is gone through once more, at most."""
 
 
 def _filtered(image: Tensor, weights: Floats) -> Tensor:
@@ -291,6 +176,32 @@ class FilterBank:
         native.call("vqzip_filter", filter_.pointer, before, *image.shape[2:], after, threads)
         return result
 
+    def _likely(self, squares: Doubles, gains: Doubles) -> Doubles:
+        """Coefficients (K,) of next to the least `x @ squares @ x - 2 * x @ gains` plus bits.
+
+        They are chosen from the last one to the first, the least important ones first, as if those
+        still to choose were real numbers, normal and as large as frequencies say; the best `BEAM`
+        choices are gone on with (Babai 1986, "On Lovasz' lattice reduction and the nearest lattice
+        point problem"; with a beam, Guo & Nilsson 2006, "Algorithm and implementation of the K-best
+        sphere decoding for MIMO detection").
+        """
+        values = np.arange(-self.largest, self.largest + 1)
+        precision = CAUTION / np.maximum((2.0**-self.bits * values**2).sum(1), SMALLEST)
+        known = squares + np.diag(precision)
+        root, best = np.linalg.cholesky(known).T, np.linalg.solve(known, gains)
+        scale = np.diag(root)
+        ways = root / scale[:, None]
+        chosen, cost = np.zeros((1, len(gains))), np.zeros(1)
+        for k in reversed(range(len(gains))):
+            mean = best[k] - (chosen[:, k + 1 :] - best[k + 1 :]) @ ways[k, k + 1 :]
+            taken = self.bits[k] - precision[k] * values**2
+            after = cost[:, None] + (scale[k] * (values - mean[:, None])) ** 2 + taken
+            least = np.argsort(after, None)[:BEAM]
+            before, at = np.divmod(least, len(values))
+            chosen, cost = chosen[before], after.ravel()[least]
+            chosen[:, k] = values[at]
+        return np.asarray(chosen[cost.argmin()])
+
     def fit(self, found: Statistics, level: int, worth: float) -> Coefficients | None:
         """The filter of least squared error plus bits, None if that is none.
 
@@ -301,9 +212,7 @@ class FilterBank:
         inner = np.einsum("kct,tu->kcu", scaled, found.products)
         squares = worth * np.einsum("kcu,lcu->kl", inner, scaled)
         values = np.arange(-self.largest, self.largest + 1)
-        ridge = np.diag(np.diag(squares)) * 1e-3 + np.eye(len(squares))
-        start = np.rint(np.linalg.solve(squares + ridge, gains))
-        chosen = np.clip(start, -self.largest, self.largest)
+        chosen = self._likely(squares, gains)
         for _ in range(SWEEPS):
             before = chosen.copy()
             for k in range(len(chosen)):

@@ -18,8 +18,9 @@ from torch import Tensor
 from vqzip import native
 from vqzip.bands import Band, Pixels, Vectors, as_map, each_on_one_thread, synthesis_halo
 from vqzip.rough import roughly
+from vqzip.terms import REACH
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
-from vqzip.wiener import REACH, Coefficients, FilterBank, Statistics
+from vqzip.wiener import Coefficients, FilterBank, Statistics
 
 LARGE = 2**14  # positions of the top map, four megapixels
 PART = 2**11  # positions of a window of a smaller picture

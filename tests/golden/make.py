@@ -34,7 +34,7 @@ from vqzip.codec import CodecModel
 from vqzip.image import to_bytes
 from vqzip.metadata import Metadata
 from vqzip.store import load_model
-from vqzip.wiener import PLAIN_TERMS, TERMS, TONED_TERMS
+from vqzip.terms import PLAIN_TERMS, TERMS, TONED_TERMS
 
 HERE = Path(__file__).parent
 PICTURES = "photo-q20", "photo-q60", "photo-q100", "gray-q50", "dot-q50", "cutout-q50"

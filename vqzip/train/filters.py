@@ -42,7 +42,7 @@ class FilterConfig:
     """Bits that a kernel with a coefficient of one is worth in a typical picture, if it helps."""
     pixels: int = 400_000
     """Of a typical picture."""
-    ridge: float = 1e-3
+    ridge: float = 3e-4
     """Share of the squares of terms that is added to those of a picture, so that what tells nothing
     of it is left alone."""
     enough: float = 2000.0
