@@ -153,8 +153,11 @@ def test_codes_that_were_looked_at_are_better(shipped: CodecModel, level: int) -
     assert costs[1] < costs[0]
 
 
-def test_filters_that_do_harm_are_not_taken(shipped: CodecModel) -> None:
+def test_filters_that_do_harm_are_not_taken(
+    shipped: CodecModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a chessboard whose squares are as wide as what is looked at is apart."""
+    monkeypatch.setattr(windows, "SMALL", 0)
     y, x = np.mgrid[:96, :96] // SPACING
     pixels = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
     codes = encoding.analyse(shipped, pixels, 112)

@@ -430,6 +430,21 @@ def test_a_window_is_what_it_is_in_the_whole_picture(
     assert (image - original).abs().max() <= 0.51 / 255
 
 
+@pytest.mark.parametrize(("small", "count"), [(60 * 40, 54 * 34), (60 * 40 - 1, 18 * 12)])
+def test_all_inner_pixels_of_a_small_picture_count(
+    filtering: CodecModel, monkeypatch: pytest.MonkeyPatch, small: int, count: int
+) -> None:
+    monkeypatch.setattr(windows, "SMALL", small)
+    monkeypatch.setattr(
+        windows,
+        "windows",
+        lambda rows, columns, _: [Window(Band(0, rows, 0, rows), Band(0, columns, 0, columns))],
+    )
+    codes = any_codes(filtering, 60, 40, 64)
+    (seen,) = encoding.decoded_windows(filtering, picture(60, 40), codes, 64)
+    assert seen.statistics.count == count
+
+
 def test_nothing_is_compared_beyond_a_picture() -> None:
     window = Window(Band(0, 2, 0, 2), Band(1, 2, 0, 2))
     image = torch.arange(3 * 32 * 32).view(3, 32, 32) / 5000

@@ -81,13 +81,13 @@ class Statistics:
     count: int
 
     @classmethod
-    def of(cls, decoded: Tensor, original: Tensor) -> Statistics:
+    def of(cls, decoded: Tensor, original: Tensor, spacing: int = SPACING) -> Statistics:
         """Of inner pixels of images (3, H, W) in [0, 1], of which there may be none."""
         _, height, width = original.shape
         if min(height, width) <= 2 * REACH:
             return cls(np.zeros((TERMS, TERMS)), np.zeros((TERMS, 3)), 0)
-        x = terms(decoded).flatten(1)
-        rows, columns = (slice(REACH, size - REACH, SPACING) for size in (height, width))
+        x = terms(decoded, spacing).flatten(1)
+        rows, columns = (slice(REACH, size - REACH, spacing) for size in (height, width))
         lacking = (original[:, rows, columns] - decoded[:, rows, columns]).flatten(1)
         squares, wanted = (sums.double().numpy() for sums in (x @ x.T, x @ lacking.T))
         return cls(squares / x.shape[1], wanted / x.shape[1], x.shape[1])
