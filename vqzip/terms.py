@@ -97,10 +97,11 @@ def terms(image: Tensor, spacing: int = SPACING) -> Tensor:
         differences.append(taps[-1].mean(0))
     colours, details = here - 0.5, torch.stack(taps).mean(0) / 2
     products = torch.cat(_products(colours, details))
-    activity = torch.stack(sizes).mean(0)
+    around = torch.stack(sizes)
+    activity = around.mean(0)
     share = activity / (activity + QUIET)
     constant = torch.full_like(here[:1], OFFSET)
-    flat = [torch.stack(sizes), share * products, share * torch.stack(differences)]
+    flat = [around, share * products, share * torch.stack(differences)]
     return torch.cat([constant, colours, *taps, products, *limited, *flat])
 
 
