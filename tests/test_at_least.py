@@ -49,8 +49,8 @@ def test_a_better_one_is_taken_that_takes_no_more(other: int) -> None:
 
 
 def test_one_that_is_clearly_larger_ends_the_search() -> None:
-    assert look({10: 1000, 11: 1021, 12: 900}) == (10, 1000, [10, 11])
-    assert look({10: 1000, 11: 1020, 12: 900}) == (12, 900, [10, 11, 12, 13])
+    assert look({10: 1000, 11: 1037, 12: 900}) == (10, 1000, [10, 11])
+    assert look({10: 1000, 11: 1036, 12: 900}) == (12, 900, [10, 11, 12, 13])
 
 
 def test_it_looks_so_far_above_the_best_one() -> None:

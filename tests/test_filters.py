@@ -10,6 +10,7 @@ from vqzip import store
 from vqzip.codec import CodecModel, worth
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import Doubles
+from vqzip.least_squares import Statistics
 from vqzip.schema import check_tensors
 from vqzip.terms import TERMS
 from vqzip.train.filters import (
@@ -22,7 +23,7 @@ from vqzip.train.filters import (
     learn_filters,
     learn_kernels,
 )
-from vqzip.wiener import FilterBank, Statistics
+from vqzip.wiener import FilterBank
 
 pytest_plugins = ["tiny_fixtures"]
 

@@ -17,9 +17,9 @@ from vqzip.codec import CodecModel
 from vqzip.coder import Counter
 from vqzip.glance import Glance, kernels
 from vqzip.latents import Search
-from vqzip.terms import SPACING
+from vqzip.least_squares import Statistics
 from vqzip.vqvae import Transform, TransformConfig
-from vqzip.wiener import FilterBank, Statistics
+from vqzip.wiener import FilterBank
 
 pytest_plugins = ["tiny_fixtures"]
 
@@ -156,9 +156,9 @@ def test_codes_that_were_looked_at_are_better(shipped: CodecModel, level: int) -
 def test_filters_that_do_harm_are_not_taken(
     shipped: CodecModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a chessboard whose squares are as wide as what is looked at is apart."""
-    monkeypatch.setattr(windows, "SMALL", 0)
-    y, x = np.mgrid[:96, :96] // SPACING
+    """Of a chessboard of which too few pixels are looked at."""
+    monkeypatch.setattr(windows, "DRAWN", 20)
+    y, x = np.mgrid[:96, :96] // 3
     pixels = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
     codes = encoding.analyse(shipped, pixels, 112)
     assert codes.filter is None

@@ -25,6 +25,9 @@ LOOKS = 4
 CLEARLY = 1.02
 """By what factor a file has to be larger than the best one for those after it to be, too."""
 
+CHANCE = 16
+"""And by how many bytes: a filter that gains next to nothing may be in some and not in others."""
+
 
 def encode_at_least(encode: Callable[[int], bytes], quality: int, pixels: int) -> tuple[int, bytes]:
     """The smallest of the code streams of a quality and of those above it, as far as it looks.
@@ -46,6 +49,6 @@ def encode_at_least(encode: Callable[[int], bytes], quality: int, pixels: int) -
         other = encode(level)
         if len(other) <= len(stream):
             best, stream, last = level, other, quality + LOOKS
-        elif len(other) > CLEARLY * len(stream):
+        elif len(other) > CLEARLY * len(stream) + CHANCE:
             break
     return best, stream

@@ -8,6 +8,8 @@ may depend on how much goes on around the pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,12 +26,6 @@ TAPS = tuple(
     if (dy, dx) > (0, 0) and dy + abs(dx) <= REACH
 )
 """Pixels of a diamond, one of each pair that lies opposite: (rows down, columns right)."""
-
-SPACING = 3
-"""Of the rows and columns that filters are found from: neighbours tell much the same.
-
-It is odd, as an even one would see one half alone of what changes from pixel to pixel.
-"""
 
 OFFSET = 1 / 8
 """What stands for brightness itself, so that coefficients are alike."""
@@ -70,8 +66,15 @@ def of_all_terms(kernels: Floats) -> Floats:
     return np.pad(kernels, ((0, 0), (0, 0), (0, TERMS - kernels.shape[2])))
 
 
-def terms(image: Tensor, spacing: int = SPACING) -> Tensor:
-    """What filters are linear in, (TERMS, h, w), of some inner pixels of an image (3, H, W).
+def inner(image: Tensor, dy: int = 0, dx: int = 0) -> Tensor:
+    """Inner pixels of an image (3, H, W), or what is so far down and to the right of them."""
+    _, height, width = image.shape
+    y, x = REACH + dy, REACH + dx
+    return image[:, y : height - 2 * REACH + y, x : width - 2 * REACH + x]
+
+
+def terms(image: Tensor) -> Tensor:
+    """What filters are linear in, (TERMS, h, w), of the inner pixels of an image (3, H, W).
 
     The constant; each colour less 0.5; for each tap, each colour's two neighbours less twice
     itself; what `_products` gives, a detail being the mean of neighbours less the pixel.
@@ -80,17 +83,23 @@ def terms(image: Tensor, spacing: int = SPACING) -> Tensor:
     in brightness; and, times a share that grows with the mean of these, the products, and for each
     tap the differences in brightness.
     """
+    return _terms(lambda dy, dx: inner(image, dy, dx))
+
+
+def terms_at(image: Tensor, pixels: Tensor) -> Tensor:
+    """The same, (TERMS, n), of some of the inner pixels: numbers (n,), row after row."""
     _, height, width = image.shape
+    y, x = pixels // (width - 2 * REACH), pixels % (width - 2 * REACH)
+    flat, here = image.reshape(3, height * width), (y + REACH) * width + x + REACH
+    return _terms(lambda dy, dx: flat.index_select(1, here + (dy * width + dx)))
 
-    def shifted(dy: int, dx: int) -> Tensor:
-        y, x = REACH + dy, REACH + dx
-        rows, columns = height - 2 * REACH + y, width - 2 * REACH + x
-        return image[:, y:rows:spacing, x:columns:spacing]
 
-    here = shifted(0, 0)
+def _terms(colours_at: Callable[[int, int], Tensor]) -> Tensor:
+    """Of pixels: their colours (3, ...), and those so far down and to the right of them."""
+    here = colours_at(0, 0)
     taps, limited, sizes, differences = [], [], [], []
     for dy, dx in TAPS:
-        one, other = shifted(dy, dx) - here, shifted(-dy, -dx) - here
+        one, other = colours_at(dy, dx) - here, colours_at(-dy, -dx) - here
         taps.append(one + other)
         limited.append(one.clamp(-LIMIT, LIMIT) + other.clamp(-LIMIT, LIMIT))
         sizes.append(one.mean(0).abs() + other.mean(0).abs())

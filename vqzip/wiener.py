@@ -23,7 +23,8 @@ from vqzip import native, structures
 from vqzip.coder import TOTAL, Decoder, Sink, frequencies
 from vqzip.entropy import EXP2_BITS
 from vqzip.integer import Doubles, Floats
-from vqzip.terms import LINEAR, OFFSET, REACH, SPACING, TAPS, TERMS, terms
+from vqzip.least_squares import Statistics
+from vqzip.terms import LINEAR, OFFSET, REACH, TAPS, terms
 
 Coefficients = NDArray[np.int32]
 
@@ -35,10 +36,10 @@ EVEN = np.full((1, 2), 2.0**EXP2_BITS)
 STRIP = 32
 """Rows that are filtered at once without the compiled loop."""
 
-BEAM = 8
+BEAM = 16
 """Choices of some coefficients that are gone on with."""
 
-CAUTION = 4.0
+CAUTION = 2.0
 """How much closer to zero coefficients are taken to be that are not chosen yet."""
 
 SMALLEST = 1e-6
@@ -56,7 +57,7 @@ def _filtered(image: Tensor, weights: Floats) -> Tensor:
     factors = torch.from_numpy(weights)
 
     def correction(rows: Tensor) -> Tensor:
-        return torch.einsum("ct,thw->chw", factors, terms(rows, 1))
+        return torch.einsum("ct,thw->chw", factors, terms(rows))
 
     height = image.shape[2]
     strips = []
@@ -64,41 +65,6 @@ def _filtered(image: Tensor, weights: Floats) -> Tensor:
         rows = image[0, :, top : min(top + STRIP + 2 * REACH, height)]
         strips.append(checkpoint(correction, rows, use_reentrant=False, preserve_rng_state=False))
     return image + F.pad(torch.cat(strips, 1), (REACH,) * 4)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What least squares need to know of a picture, or of parts of it.
-
-    Attributes:
-        products: Means of products of terms (TERMS, TERMS).
-        wanted: Means of products of terms and of what the picture lacks (TERMS, 3).
-        count: Pixels they are means of.
-    """
-
-    products: Doubles
-    wanted: Doubles
-    count: int
-
-    @classmethod
-    def of(cls, decoded: Tensor, original: Tensor, spacing: int = SPACING) -> Statistics:
-        """Of inner pixels of images (3, H, W) in [0, 1], of which there may be none."""
-        _, height, width = original.shape
-        if min(height, width) <= 2 * REACH:
-            return cls(np.zeros((TERMS, TERMS)), np.zeros((TERMS, 3)), 0)
-        x = terms(decoded, spacing).flatten(1)
-        rows, columns = (slice(REACH, size - REACH, spacing) for size in (height, width))
-        lacking = (original[:, rows, columns] - decoded[:, rows, columns]).flatten(1)
-        squares, wanted = (sums.double().numpy() for sums in (x @ x.T, x @ lacking.T))
-        return cls(squares / x.shape[1], wanted / x.shape[1], x.shape[1])
-
-    @classmethod
-    def joined(cls, parts: list[Statistics]) -> Statistics:
-        """Of parts together."""
-        count = max(1, sum(part.count for part in parts))
-        products = sum(part.products * (part.count / count) for part in parts)
-        wanted = sum(part.wanted * (part.count / count) for part in parts)
-        return cls(np.asarray(products), np.asarray(wanted), count)
 
 
 def _of_pixels(weights: Floats) -> tuple[Floats, ...]:

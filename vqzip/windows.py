@@ -17,14 +17,15 @@ from torch import Tensor
 
 from vqzip import native
 from vqzip.bands import Band, Pixels, Vectors, as_map, each_on_one_thread, synthesis_halo
+from vqzip.least_squares import Statistics
 from vqzip.rough import roughly
-from vqzip.terms import REACH, SPACING
+from vqzip.terms import REACH
 from vqzip.vqvae import BOTTOM_STRIDE, TOP_STRIDE, Transform
-from vqzip.wiener import Coefficients, FilterBank, Statistics
+from vqzip.wiener import Coefficients, FilterBank
 
 LARGE = 2**14  # positions of the top map, four megapixels
 PART = 2**11  # positions of a window of a smaller picture
-SMALL = 2**16  # pixels of a picture that a filter is found from all of: in few, noise tells much
+DRAWN = 2**16  # pixels that a filter is found from, about
 SIDE = 8  # rows and columns of the top map in a window of a large picture
 MOST = 6  # of these above each other, and side by side
 
@@ -37,6 +38,12 @@ class Window:
 
     rows: Band
     columns: Band
+
+    @property
+    def pixels(self) -> int:
+        """Without the halo."""
+        rows, columns = (TOP_STRIDE * (band.stop - band.start) for band in self._sides())
+        return rows * columns
 
     def places(self, scale: int, columns: int) -> NDArray[np.int64]:
         """Its positions, halo included, in a map `scale` times as fine as one of `columns`."""
@@ -145,14 +152,15 @@ def see(
     rows, columns = (-(-side // TOP_STRIDE) for side in pixels.shape[:2])
     if native.products_of_bytes():
         roughly(transform, float(level))  # once for all threads
-    spacing = SPACING if pixels.shape[0] * pixels.shape[1] > SMALL else 1
+    every = windows(rows, columns, transform)
+    share = DRAWN / sum(window.pixels for window in every)
 
     def seen(window: Window) -> Seen:
         image = window.synthesise(transform, top, bottom, columns, level, known)
         pair = window.compared(image, pixels, REACH)
-        return Seen(window, *pair, Statistics.of(*pair, spacing))
+        return Seen(window, *pair, Statistics.of(*pair, share))
 
-    return each_on_one_thread(seen, windows(rows, columns, transform))
+    return each_on_one_thread(seen, every)
 
 
 def find_filter(

@@ -18,8 +18,9 @@ from vqzip.codec import CodecModel
 from vqzip.container import MAX_LEVEL
 from vqzip.integer import Doubles, Tensors
 from vqzip.latents import Search
+from vqzip.least_squares import Statistics
 from vqzip.train.calibrate import middles
-from vqzip.wiener import FilterBank, Statistics
+from vqzip.wiener import FilterBank
 
 PLAIN = Search(filters=False)
 
