@@ -232,6 +232,25 @@ def test_a_filter_that_is_not_worth_its_bits_is_none(bank: FilterBank) -> None:
     )
 
 
+@pytest.mark.parametrize("worth", [1e6, 1e9, 1e12])
+def test_rounding_does_not_matter_where_pixels_are_fewer_than_kernels(worth: float) -> None:
+    """Squares are those of two pixels, and of next to no others."""
+    bank = bank_of(40)
+    x = image(7, 8)
+    found = Statistics.of(x, image(7, 8, seed=1))
+    noise = np.random.default_rng(0).normal(0, 1e-8, found.products.shape)
+    scale = np.sqrt(np.diag(found.products))
+    off = replace(found, products=found.products + (noise + noise.T) * np.outer(scale, scale))
+    assert np.linalg.eigvalsh(off.products)[0] < 0
+    best = bank.fit(off, 30, worth)
+    assert best is not None
+    wanted, changed = (
+        (z - x).double().numpy()[:, 3, 3:5]
+        for z in (image(7, 8, seed=1), bank.filtered(x[None], best, 30)[0])
+    )
+    assert np.square(wanted - changed).sum() < 0.1 * np.square(wanted).sum()
+
+
 @pytest.mark.parametrize("worth", [100.0, 1000.0, 10000.0])
 def test_a_filter_costs_less_than_it_gains(bank: FilterBank, worth: float) -> None:
     x = image(40, 40)

@@ -45,6 +45,9 @@ CAUTION = 2.0
 SMALLEST = 1e-6
 """Mean square of a coefficient, at least."""
 
+ROUNDING = 1e-6
+"""Of squares, in shares of their sum: those of a picture with little in it may be below zero."""
+
 SWEEPS = 8
 """How often the choice of all coefficients is gone through once more, at most."""
 
@@ -153,7 +156,7 @@ class FilterBank:
         """
         values = np.arange(-self.largest, self.largest + 1)
         precision = CAUTION / np.maximum((2.0**-self.bits * values**2).sum(1), SMALLEST)
-        known = squares + np.diag(precision)
+        known = squares + np.diag(precision + ROUNDING * np.trace(squares))
         root, best = np.linalg.cholesky(known).T, np.linalg.solve(known, gains)
         scale = np.diag(root)
         ways = root / scale[:, None]
