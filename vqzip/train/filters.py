@@ -39,18 +39,18 @@ class FilterConfig:
     kernels: int = 256
     largest: int = 47
     """Coefficient."""
-    worth: float = 40.0
+    worth: float = 80.0
     """Bits that a kernel with a coefficient of one is worth in a typical picture, if it helps."""
     pixels: int = 400_000
     """Of a typical picture."""
-    ridge: float = 3e-4
+    ridge: float = 1e-4
     """Share of the squares of terms that is added to those of a picture, so that what tells nothing
     of it is left alone."""
-    enough: float = 2000.0
+    enough: float = 10_000.0
     """Bits: filters that are worth far more than that do not count far more."""
     rounds: int = 3
     """How often frequencies are counted, each time with what coefficients took before."""
-    spare: float = 0.02
+    spare: float = 0.005
     """Share of the frequencies that is for all coefficients alike."""
     report: int = 80
     """Pictures from one report to the next."""
