@@ -37,7 +37,7 @@ def test_pictures_are_the_middles_of_photos_that_can_be_read(tmp_path: Path) -> 
     (tmp_path / "b.png").write_bytes(b"no picture")
     Image.fromarray(big[:30, :40]).save(tmp_path / "c.png")
     photos = sorted(tmp_path.iterdir())
-    found = middles(photos, 3, 80)
+    found = list(middles(photos, 3, 80))
     assert len(found) == 2
     np.testing.assert_array_equal(found[0], big[60:140, 110:190])
     np.testing.assert_array_equal(found[1], big[:30, :40])
@@ -71,7 +71,7 @@ def test_what_is_found_is_better() -> None:
     ]
     changed = np.concatenate(found, axis=1)
     np.testing.assert_allclose(np.diff(np.log(changed), 2, axis=0), 0, atol=1e-5)
-    pictures = middles(photos, config.pictures, config.side)
+    pictures = list(middles(photos, config.pictures, config.side))
     losses = [cost(model, factors, pictures, at * model.bottom.steps) for at in (3, 4)]
     before = sum(loss(factors.even) for loss in losses)
     after = sum(loss(changed[at]) for at, loss in zip((3, 4), losses, strict=True))

@@ -9,7 +9,7 @@ photos they were found with and no better on others, and file sizes did not rise
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,11 @@ class CalibrateConfig:
     """Trials from one report to the next."""
 
 
-def middles(photos: list[Path], count: int, side: int) -> list[Pixels]:
+def middles(photos: list[Path], count: int, side: int) -> Iterator[Pixels]:
     """The middles of that many photos, evenly spaced over their list, of sides up to `side`.
 
     Unreadable ones are left out.
     """
-    found = []
     for photo in photos[:: max(1, len(photos) // max(1, count))][:count]:
         try:
             image = load_rgb(photo)
@@ -59,8 +58,7 @@ def middles(photos: list[Path], count: int, side: int) -> list[Pixels]:
             continue
         width, height = (min(each, side) for each in image.size)
         left, top = (image.width - width) // 2, (image.height - height) // 2
-        found.append(np.asarray(image.crop((left, top, left + width, top + height))))
-    return found
+        yield np.asarray(image.crop((left, top, left + width, top + height)))
 
 
 def factors_of(model: CodecModel, config: CalibrateConfig) -> Factors:
@@ -93,7 +91,7 @@ def calibrate(
 
     In bits, as `CodeMap` has them.  Processes share the levels that are tried, and find the same.
     """
-    pictures = middles(photos, config.pictures, config.side)
+    pictures = list(middles(photos, config.pictures, config.side))
     factors = factors_of(model, config)
     levels = len(model.bottom.tables)
     top, bottom = model.top.weight.copy(), model.bottom.weight.copy()

@@ -70,9 +70,8 @@ def samples(
     model: CodecModel, photos: list[Path], config: FilterConfig, say: Callable[[str], None]
 ) -> list[Sample]:
     """Photos, encoded and decoded without filters."""
-    chosen = middles(photos, config.pictures, config.side)
-    taken = []
-    for i, pixels in enumerate(chosen):
+    count, taken = min(config.pictures, len(photos)), []
+    for i, pixels in enumerate(middles(photos, config.pictures, config.side)):
         # All levels come about as often, whatever the order of photos.
         level = round(i * MAX_LEVEL * (5**0.5 - 1) / 2) % (MAX_LEVEL + 1)
         codes = encoding.analyse(model, pixels, level, PLAIN)
@@ -80,7 +79,7 @@ def samples(
         found = Statistics.joined([seen.statistics for seen in every])
         taken.append(Sample(found, level, codec.worth(model, level) * config.pixels))
         if (i + 1) % config.report == 0:
-            say(f"filters: {i + 1} of {len(chosen)} photos")
+            say(f"filters: {i + 1} of {count} photos")
     return taken
 
 
