@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_codec import any_codes
+from test_wiener import image
 from tiny_model import picture
 from torch import Tensor
 
@@ -15,10 +16,6 @@ from vqzip.least_squares import Statistics
 from vqzip.terms import REACH, TERMS, terms, terms_at
 
 pytest_plugins = ["tiny_fixtures"]
-
-
-def image(height: int, width: int, seed: int = 0) -> Tensor:
-    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def flat_with_an_edge(height: int = 200, width: int = 120) -> tuple[Tensor, Tensor]:
@@ -85,7 +82,7 @@ def test_where_edges_are_and_what_is_off_is_drawn_more_often() -> None:
 def test_statistics_of_parts_are_those_of_all_their_pixels() -> None:
     x, y = image(30, 16), image(30, 16, seed=1)
     whole = Statistics.of(x, y)
-    # Inner rows are 3 to 26: these parts have 3 to 11 and 12 to 26, and so the same ones of them.
+    # Inner rows are 3 to 26: these parts have 3 to 11 and 12 to 26.
     parts = [Statistics.of(x[:, :15], y[:, :15]), Statistics.of(x[:, 9:], y[:, 9:])]
     joined = Statistics.joined([*parts, Statistics.of(x[:, :6], y[:, :6])])
     assert joined.count == whole.count == 24 * 10

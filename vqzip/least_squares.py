@@ -61,7 +61,7 @@ class Statistics:
         drawn = (_evenly(*chances.shape) < chances).flatten().nonzero()[:, 0]
         # A pixel stands for those like it that are not drawn.
         weights = chances.flatten()[drawn].rsqrt()
-        x, y = terms_at(decoded, drawn) * weights, lacking.flatten(1)[:, drawn] * weights
+        x, y = terms_at(decoded, drawn).mul_(weights), lacking.flatten(1)[:, drawn] * weights
         squares, wanted = (sums.double().numpy() for sums in (x @ x.T, x @ y.T))
         count = chances.numel()
         return cls(squares / count, wanted / count, count)

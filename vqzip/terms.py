@@ -9,6 +9,7 @@ may depend on how much goes on around the pixel.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def terms(image: Tensor) -> Tensor:
     in brightness; and, times a share that grows with the mean of these, the products, and for each
     tap the differences in brightness.
     """
-    return _terms(lambda dy, dx: inner(image, dy, dx))
+    return _terms(partial(inner, image))
 
 
 def terms_at(image: Tensor, pixels: Tensor) -> Tensor:
